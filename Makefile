@@ -1,0 +1,61 @@
+# make train | test | study | bench | lint | types | setup | clean
+# Everything is installed into $(VENV) once; later runs find its stamp and start at once.
+
+VENV   ?= .venv
+PYTHON ?= python3.11
+RANKS  ?= $(shell n=$$(nproc); echo $$((n < 2 ? n : 2)))
+ARGS   ?=
+
+BIN    := $(VENV)/bin
+LOCK   := locks/cpu.txt
+SOURCES_OF_SETUP := $(LOCK) pyproject.toml CMakeLists.txt $(wildcard kernels/csrc/*)
+STAMP  := $(VENV)/.ready-$(shell { cat $(SOURCES_OF_SETUP); command -v cmake c++; } | cksum | cut -d' ' -f1)
+
+.PHONY: setup train test study bench lint types clean
+
+setup: $(STAMP)
+
+# $(VENV).incomplete marks a set-up that was interrupted: such an environment cannot be trusted and is made anew
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "error: $(PYTHON) is not a Python 3.11; install one or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@if [ -d $(VENV) ] && [ -n "$$(ls -A $(VENV))" ] && [ ! -f $(VENV)/pyvenv.cfg ]; then \
+	  echo "error: $(VENV) exists and is not a virtual environment; choose another: make VENV=/some/folder" >&2; exit 1; fi
+	@echo "set-up: $$(grep -c == $(LOCK)) packages of $(LOCK) into $(VENV); the first time takes a few minutes"
+	@mkdir -p $(VENV)
+	@if [ ! -x $(BIN)/python ] || [ -e $(VENV).incomplete ]; then \
+	  touch $(VENV).incomplete && $(PYTHON) -m venv --clear $(VENV); fi
+	@touch $(VENV).incomplete
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r $(LOCK)
+	@rm $(VENV).incomplete
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.ready-*
+	@find $(VENV)/lib -name 'libsrpo_native.so' | grep -q . && echo "set-up: native library built" || \
+	  echo "set-up: native library NOT built (needs cmake and a C++ compiler); its slower PyTorch twins are used"
+	@touch $@
+
+train: setup
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/torchrun --standalone --nproc-per-node $(RANKS) srpo_fast/train.py $(ARGS)
+
+test: setup lint
+	$(BIN)/python -m pytest $(ARGS)
+
+study: setup
+	$(BIN)/python -m benchmarks.study $(ARGS)
+
+bench: setup
+	$(BIN)/python -m benchmarks.bench_ops $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
+
+# pyright runs on node, which `make test` must not need
+types: setup
+	@command -v node >/dev/null || { echo "error: pyright needs node on the PATH" >&2; exit 1; }
+	$(BIN)/pyright
+
+clean:
+	rm -rf build .benchmarks .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Measurements: run from the repository root, for example `python -m benchmarks.bench_ops`."""

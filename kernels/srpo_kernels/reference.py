@@ -1,0 +1,229 @@
+"""The specification: each operation in plain PyTorch, with no regard for speed.
+
+Shapes: R rows (tokens whose log-prob is wanted), V vocabulary, V_tp this rank's shard of it, T packed tokens,
+S sequences.
+"""
+
+import bisect
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from torch.distributed import ProcessGroup
+
+BANNED_BIAS = -100.0  # the engine's logit_bias for a token it may not sample
+
+
+def vocab_parallel_token_logprobs(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float = 1.0,
+    banned_ids: Tensor | None = None,
+    vocab_start: int = 0,
+    group: ProcessGroup | None = None,
+) -> Tensor:
+    """log p(labels) under softmax((logits + bias) / temperature) over the whole vocabulary.
+
+    Args:
+        logits: [R, V_tp] any float dtype, this rank's columns; not modified.
+        labels: [R] int64 token ids in [0, V), the same on every rank of `group`.
+        temperature: the sampling temperature, > 0.
+        banned_ids: [B] int64 token ids whose logit gets BANNED_BIAS before the temperature.
+        vocab_start: token id of this rank's first column.
+        group: the ranks that hold the other columns; None when this rank holds them all.
+
+    Returns:
+        [R] fp32 (fp64 for fp64 logits), equal on every rank. Differentiable in logits for a loss that every rank of
+        the group computes alike: a rank's gradient is that of the one loss, not of a sum over ranks.
+    """
+    scores = _sampling_scores(logits, labels, temperature, banned_ids, vocab_start)
+    return _label_scores(scores, labels, vocab_start, group) - _log_normalizer(scores, group)
+
+
+def vocab_parallel_token_logprobs_and_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float = 1.0,
+    banned_ids: Tensor | None = None,
+    vocab_start: int = 0,
+    group: ProcessGroup | None = None,
+) -> tuple[Tensor, Tensor]:
+    """vocab_parallel_token_logprobs, and the entropy of each row's distribution.
+
+    Returns:
+        (logprobs [R], entropy [R] nats), both in the dtype of vocab_parallel_token_logprobs; the entropy is a
+        statistic and carries no gradient.
+    """
+    scores = _sampling_scores(logits, labels, temperature, banned_ids, vocab_start)
+    log_normalizer = _log_normalizer(scores, group)
+    logprobs = _label_scores(scores, labels, vocab_start, group) - log_normalizer
+    probabilities = (scores.detach() - log_normalizer.detach()[:, None]).exp()
+    return logprobs, _sum_over(torch.special.entr(probabilities).sum(-1), group)
+
+
+def srpo_objective(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    rollout_logprobs: Tensor,
+    advantages: Tensor,
+    token_weights: Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
+    importance_cap: float | None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The clipped surrogate of GRPO, each token corrected for having been sampled by another program.
+
+        loss = - sum_t w_t * c_t * min(r_t A_t, clip(r_t, 1 - clip_low, 1 + clip_high) A_t)
+        r_t  = exp(logprobs_t - old_logprobs_t)
+        c_t  = min(exp(old_logprobs_t - rollout_logprobs_t), importance_cap), without gradient
+
+    Args:
+        logprobs: [R] float, of the current policy, differentiable.
+        old_logprobs: [R] float, of the policy when the step began; `logprobs` itself in the first update.
+        rollout_logprobs: [R] float, reported by the engine.
+        advantages: [R] float.
+        token_weights: [R] float, each token's share in the global loss: they need no further division. A row of
+            weight 0 is padding and counts in no metric.
+        clip_low, clip_high: how far the ratio may move below and above 1.
+        importance_cap: the largest c_t; None for c_t = 1.
+
+    Returns:
+        The loss of these rows (scalar; add over micro-batches and ranks) and sums of the same kind:
+        `tokens`; `clipped_tokens` whose gradient the clip removed; `mismatch_abs` sum of |old - rollout|;
+        `mismatch_kl` sum of the k3 estimate of KL(engine || old policy).
+    """
+    old_logprobs = old_logprobs.detach()
+    ratio = (logprobs - old_logprobs).exp()
+    surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip_low, 1 + clip_high) * advantages)
+    mismatch = old_logprobs - rollout_logprobs
+    correction = torch.ones_like(mismatch) if importance_cap is None else mismatch.exp().clamp(max=importance_cap)
+    loss = -(token_weights * correction * surrogate).sum()
+
+    ratio, counts = ratio.detach(), token_weights != 0
+    clipped = torch.where(advantages > 0, ratio > 1 + clip_high, (advantages < 0) & (ratio < 1 - clip_low))
+    metrics = {
+        "tokens": counts.sum().to(loss.dtype),
+        "clipped_tokens": (clipped & counts).sum().to(loss.dtype),
+        "mismatch_abs": (mismatch.abs() * counts).sum(),
+        "mismatch_kl": ((mismatch.expm1() - mismatch) * counts).sum(),
+    }
+    return loss, metrics
+
+
+def nonzero_rows(mask: Tensor, coefficients: Tensor) -> Tensor:
+    """The rows that reach the loss: those with a set mask and a coefficient other than zero (NaN is kept: it shows).
+
+    Args:
+        mask: [T] bool, on the CPU.
+        coefficients: [T] fp32, on the CPU.
+
+    Returns:
+        [R] int64, ascending.
+    """
+    check_rows(mask, coefficients)
+    return torch.nonzero(mask & (coefficients != 0)).flatten()
+
+
+def pack_sequences(lengths: Tensor, budget: int) -> Tensor:
+    """Bins for sequences by best fit, longest first: few bins, each of at most `budget` tokens.
+
+    Sequences are taken by falling length, then by index; each goes into the fullest bin that still holds it (the
+    lowest bin of equally full ones), else into a new one. The same input gives the same bins on every rank.
+
+    Args:
+        lengths: [S] int64 tokens, on the CPU.
+        budget: tokens a bin may hold.
+
+    Returns:
+        [S] int64, the bin of each sequence; bins are numbered from 0 in the order they were opened.
+
+    Raises:
+        ValueError: a sequence is empty or longer than the budget.
+    """
+    check_lengths(lengths, budget)
+    sizes = lengths.tolist()
+    bins = [0] * len(sizes)
+    open_bins: list[tuple[int, int]] = []  # (tokens left, bin), ascending
+    for sequence in sorted(range(len(sizes)), key=lambda s: (-sizes[s], s)):
+        slot = bisect.bisect_left(open_bins, (sizes[sequence], 0))
+        left, chosen = open_bins.pop(slot) if slot < len(open_bins) else (budget, len(open_bins))
+        bisect.insort(open_bins, (left - sizes[sequence], chosen))
+        bins[sequence] = chosen
+    return torch.tensor(bins, dtype=torch.int64)
+
+
+def check_rows(mask: Tensor, coefficients: Tensor) -> None:
+    """Raise ValueError unless the arguments of nonzero_rows are what it expects."""
+    dtypes_match = mask.dtype == torch.bool and coefficients.dtype == torch.float32
+    if mask.ndim != 1 or coefficients.shape != mask.shape or not dtypes_match or mask.is_cuda or coefficients.is_cuda:
+        got = ", ".join(f"{tuple(t.shape)} {t.dtype} on {t.device}" for t in (mask, coefficients))
+        raise ValueError(f"expected mask [T] bool and coefficients [T] float32 on the CPU, got {got}")
+
+
+def check_lengths(lengths: Tensor, budget: int) -> None:
+    """Raise ValueError unless the arguments of pack_sequences are what it expects."""
+    if lengths.ndim != 1 or lengths.dtype != torch.int64 or lengths.is_cuda:
+        raise ValueError(
+            f"expected lengths [S] int64 on the CPU, got {tuple(lengths.shape)} {lengths.dtype} on {lengths.device}"
+        )
+    unfit = torch.nonzero((lengths < 1) | (lengths > budget)).flatten().tolist()
+    if unfit:
+        raise ValueError(
+            f"sequence {unfit[0]} has {lengths[unfit[0]].item()} tokens, expected 1 to {budget} "
+            f"({len(unfit)} such sequences); raise the token budget or leave them out"
+        )
+
+
+class _AllReduceSum(torch.autograd.Function):
+    """Sum over the group; identity backward, because every rank holds the same loss."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, partial: Tensor, group: ProcessGroup) -> Tensor:
+        total = partial.clone()
+        dist.all_reduce(total, op=dist.ReduceOp.SUM, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, dtotal: Tensor) -> tuple[Tensor, None]:
+        return dtotal, None
+
+
+def _sum_over(partial: Tensor, group: ProcessGroup | None) -> Tensor:
+    return partial if group is None else _AllReduceSum.apply(partial, group)
+
+
+def _sampling_scores(
+    logits: Tensor, labels: Tensor, temperature: float, banned_ids: Tensor | None, vocab_start: int
+) -> Tensor:
+    """[R, V_tp] fp32 or fp64: what the engine's softmax sees."""
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise ValueError(f"expected logits [R, V] and labels [R], got {tuple(logits.shape)} and {tuple(labels.shape)}")
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    scores = logits if logits.dtype == torch.float64 else logits.float()
+    if banned_ids is not None:
+        columns = banned_ids - vocab_start
+        bias = scores.new_zeros(scores.shape[1])
+        bias[columns[(columns >= 0) & (columns < scores.shape[1])]] = BANNED_BIAS
+        scores = scores + bias
+    return scores / temperature
+
+
+def _label_scores(scores: Tensor, labels: Tensor, vocab_start: int, group: ProcessGroup | None) -> Tensor:
+    """[R]: the score of each row's label, from the rank that holds its column."""
+    columns = labels - vocab_start
+    is_here = (columns >= 0) & (columns < scores.shape[1])
+    chosen = scores.gather(1, torch.where(is_here, columns, 0)[:, None]).squeeze(1)
+    return _sum_over(torch.where(is_here, chosen, 0.0), group)
+
+
+def _log_normalizer(scores: Tensor, group: ProcessGroup | None) -> Tensor:
+    """[R]: logsumexp over the whole vocabulary."""
+    highest = scores.detach().amax(-1)
+    if group is not None:
+        dist.all_reduce(highest, op=dist.ReduceOp.MAX, group=group)
+    return highest + _sum_over((scores - highest[:, None]).exp().sum(-1), group).log()

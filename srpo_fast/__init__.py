@@ -1,0 +1,18 @@
+"""srpo-fast: SRPO for Qwen2.5-VL. Importing it sets what torch and vLLM read from the environment at import."""
+
+import os
+from importlib.metadata import version
+
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in our process: weights are handed over as tensors
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+# torch.compile costs more than it gives at CPU sizes; two OpenMP threads a rank collapse under any other load
+_CPU_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+for _name, _value in (_ENVIRONMENT | (_CPU_ENVIRONMENT if version("torch").endswith("+cpu") else {})).items():
+    os.environ.setdefault(_name, _value)

@@ -1,0 +1,143 @@
+"""The data that flows through a step, as frozen dataclasses. Read this file first.
+
+Question -> Prompt -> Group of Completions -> Score -> TrainingSequence -> MicroBatch
+
+Shape letters: P prompts, G group size, T packed tokens of a micro-batch, S sequences in it, L tokens of one sequence,
+I images, D hidden size.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One item of a data set, before any template or tokenizer.
+
+    Example: Question(id="train-17", text="<image>What is the sum of the digits?", images=(<28x112>,), answer="9")
+    """
+
+    id: str
+    text: str  # one "<image>" mark for every image, in order
+    images: tuple[Image.Image, ...]  # RGB, already of a size the model accepts (images.py)
+    answer: str  # the ground truth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A question under the chat template, tokenized once for engine and policy alike."""
+
+    question: Question
+    engine_token_ids: tuple[int, ...]  # one <|image_pad|> an image: vLLM expands it itself
+    token_ids: Tensor  # [L] int64, every image expanded to its merged patches
+    position_ids: Tensor  # [3, L] int64, M-RoPE (time, height, width)
+    pixel_values: Tensor  # [patches, channels * 2 * 14 * 14] fp32; no rows without an image
+    image_grid_thw: Tensor  # [I, 3] int64, in patches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What the engine sampled after a prompt."""
+
+    token_ids: tuple[int, ...]  # the end-of-turn token included when the model wrote one
+    rollout_logprobs: tuple[float, ...]  # the engine's, one a token, at the sampling temperature
+    text: str  # special tokens removed
+    is_finished: bool  # False: cut at the token limit
+    policy_version: int  # optimizer steps the sampling weights had seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The reward of one completion, in parts, with the reasons for what it did not earn (rewards.py)."""
+
+    total: float
+    format: float
+    accuracy: float
+    effectiveness: float
+    reflection_format: float
+    length: float
+    first_correct: bool
+    second_correct: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The G completions of one prompt; advantages are relative within it."""
+
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSequence:
+    """One prompt and one completion, with everything the loss needs. SFT and RL share it."""
+
+    prompt: Prompt
+    completion_ids: tuple[int, ...]
+    loss_mask: tuple[bool, ...]  # completion tokens that count
+    advantage: float  # SFT: 1
+    rollout_logprobs: tuple[float, ...]  # SFT: zeros, unread
+    token_weight: float  # share of each loss token in the global loss, set from the global counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroBatch:
+    """Packed sequences, next-token aligned: row t of every [T] field is about predicting labels[t] from row t."""
+
+    input_ids: Tensor  # [T] int64
+    position_ids: Tensor  # [3, T] int64
+    cu_seqlens: Tensor  # [S + 1] int32, FlashAttention's convention
+    max_seqlen: int
+    image_rows: Tensor  # [M] int64, packed positions of image tokens
+    feature_rows: Tensor  # [M] int64, their rows in the step's VisionFeatures
+    loss_rows: Tensor  # [R] int64, packed positions whose label counts; all fields below are [R]
+    labels: Tensor  # [R] int64
+    advantages: Tensor  # [R] fp32
+    rollout_logprobs: Tensor  # [R] fp32
+    token_weights: Tensor  # [R] fp32
+    old_logprobs: Tensor | None = None  # [R] fp32, only when a step makes several updates
+
+    @property
+    def num_tokens(self) -> int:
+        return self.input_ids.numel()
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        moved = {name: getattr(self, name) for name in self.__slots__}
+        return MicroBatch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transitions:
+    """Counts of completions by (first answer, second answer): r right, w wrong."""
+
+    rr: int
+    wr: int
+    rw: int
+    ww: int
+
+    @classmethod
+    def of(cls, scores: "list[Score] | tuple[Score, ...]") -> "Transitions":
+        pairs = [(s.first_correct, s.second_correct) for s in scores]
+        return cls(
+            rr=pairs.count((True, True)),
+            wr=pairs.count((False, True)),
+            rw=pairs.count((True, False)),
+            ww=pairs.count((False, False)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """Accuracy on the held-out questions, as fractions. None: the policy gave one answer."""
+
+    num_questions: int
+    acc1: float  # first answer, one completion a question sampled at temperature 1
+    acc2: float | None  # second answer, likewise
+    greedy_acc1: float
+    greedy_acc2: float | None
+    transitions: Transitions | None  # of the sampled completions

@@ -1,0 +1,222 @@
+"""The typed schema of a run: one YAML file, `key=value` overrides, every error named at once.
+
+The defaults here are the paper's where it gives a value; configs/*.yaml say where each value comes from.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "embedded.yaml"
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class UserError(ValueError):
+    """A user's mistake: the message says what was expected, what came and what to do."""
+
+
+class ConfigError(UserError):
+    """A mistake in the configuration of a run."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class RunConfig(Section):
+    dir: Path
+    seed: int = 0
+    resume: Literal["auto", "never"] = "auto"
+
+
+class ModelConfig(Section):
+    path: str  # a Hugging Face directory, or "embedded"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+
+
+class ParallelConfig(Section):
+    tp: Positive = 1  # of the policy and of the engine
+    pp: Positive = 1  # dp is what remains of the world
+
+
+class DataConfig(Section):
+    train: str  # a file of questions, or "embedded"
+    validation: str | None = None  # watched during the run: settings are chosen on it
+    heldout: str | None = None  # reported at the end of every phase, never chosen on
+    image_root: Path | None = None  # relative image paths start here; default: the file's folder
+    min_pixels: Positive = 4 * 28 * 28
+    max_pixels: Positive = 640 * 28 * 28
+    max_prompt_tokens: Positive = 1024  # longer prompts are left out, never cut
+    prompts_per_step: Positive = 128
+
+
+class PromptConfig(Section):
+    answer_system: str  # asks for one answer: stage 1, and plain GRPO
+    rollout_system: str  # stage 2 and evaluation after it
+
+
+class ReflectionConfig(Section):
+    """Stage 1: whose answers, how many, and who reflects."""
+
+    teacher: Literal["embedded"]
+    prompts: Positive = 10_000
+    right_share: Fraction | None = 0.3  # of first answers among the records; None: as sampled
+    temperature: float = Field(default=0.2, ge=0.0)
+    max_tokens: Positive = 1024
+
+
+class ColdStartConfig(Section):
+    """SFT on the reflection records."""
+
+    epochs: float = Field(default=1.0, gt=0)
+    batch_size: Positive = 16
+    lr: float = 1e-5
+    warmup_share: Fraction = 0.1
+    decay_share: Fraction = 0.9  # of the updates, at the end, over which the rate falls to zero
+    first_answer_loss: Literal["always", "when_right"] = "always"
+
+
+class RolloutConfig(Section):
+    group_size: Positive = 8
+    temperature: float = Field(default=1.0, gt=0.0)
+    max_tokens: Positive = 2048
+    max_num_seqs: Positive = 256
+    kv_cache_gib: float = Field(default=4.0, gt=0.0)  # GiB of KV cache a rank
+
+
+class RewardConfig(Section):
+    variant: Literal["paper", "grpo"] = "paper"
+    length_weight: float = 0.1  # alpha
+    target_ratio: float = 2.0  # T_target over the first response's length
+    max_ratio: float = 2.5  # T_max over it
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "RewardConfig":
+        if self.max_ratio <= self.target_ratio:
+            raise ValueError(f"max_ratio ({self.max_ratio}) must be greater than target_ratio ({self.target_ratio})")
+        return self
+
+
+class AdvantageConfig(Section):
+    scale: Literal["group_std", "none"] = "group_std"
+    accuracy_low: Fraction = 0.1  # groups with a mean accuracy outside [low, high] are dropped
+    accuracy_high: Fraction = 0.9
+
+
+class LossConfig(Section):
+    clip_low: float = Field(default=0.2, gt=0.0)
+    clip_high: float = Field(default=0.2, gt=0.0)
+    normalizer: Literal["completion", "token"] = "completion"
+    importance_cap: float | None = 2.0  # truncated importance sampling against the engine; None: off
+    mismatch_stop: float = Field(default=0.05, gt=0.0)  # mean |engine - policy| log-prob that ends the run
+
+
+class OptimizerConfig(Section):
+    lr: float = 1e-6
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    decay_share: Fraction = 0.0  # of the steps, at the end, over which the rate falls to zero
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0
+    updates_per_step: Positive = 1
+    tokens_per_micro_batch: Positive = 16_384
+
+
+class EvaluationConfig(Section):
+    questions: Positive = 1024  # held-out, at the end of every phase
+    every: Annotated[int, Field(ge=0)] = 0  # steps between validations; 0: none
+    validation_questions: Positive = 256
+
+
+class Config(Section):
+    run: RunConfig
+    model: ModelConfig
+    data: DataConfig
+    prompt: PromptConfig
+    steps: Annotated[int, Field(ge=0)] = 500
+    save_every: Positive = 50
+    parallel: ParallelConfig = ParallelConfig()
+    reflection: ReflectionConfig | None = None
+    cold_start: ColdStartConfig | None = None
+    rollout: RolloutConfig = RolloutConfig()
+    reward: RewardConfig = RewardConfig()
+    advantage: AdvantageConfig = AdvantageConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _stages_agree(self) -> "Config":
+        if (self.reflection is None) != (self.cold_start is None):
+            raise ValueError("reflection and cold_start are one stage: give both sections or neither")
+        return self
+
+
+def load_config(path: Path, overrides: list[str]) -> Config:
+    """The config in `path` with `section.key=value` overrides, or ConfigError naming every mistake at once."""
+    if not path.is_file():
+        raise ConfigError(f"config file {path} does not exist; configs/ holds the ones that ship")
+    try:
+        document = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} must hold a mapping of sections, got {type(document).__name__}")
+    for override in overrides:
+        _apply_override(document, override)
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(e) for e in error.errors())) from error
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as YAML: what config.resolved.yaml holds."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r} is not of the form section.key=value")
+    *parents, leaf = key.split(".")
+    node = document
+    for parent in parents:
+        if node.get(parent) is None:
+            node[parent] = {}
+        node = node[parent]
+        if not isinstance(node, dict):
+            raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
+    try:
+        node[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not valid YAML") from error
+
+
+def _explain(error: Any) -> str:
+    """One line for one pydantic error; an unknown key names the nearest known one."""
+    location = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _known_keys()
+        near = difflib.get_close_matches(location, known, n=1, cutoff=0.5) or difflib.get_close_matches(
+            location.split(".")[-1], [k.split(".")[-1] for k in known], n=1
+        )
+        return f"unknown key {location}" + (f"; did you mean {near[0]}?" if near else "")
+    if error["type"] == "missing":
+        return f"missing key {location}"
+    return f"{location or 'config'}: {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"[:300]
+
+
+def _known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        for kind in getattr(field.annotation, "__args__", (field.annotation,)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                keys += _known_keys(kind, f"{prefix}{name}.")
+    return keys

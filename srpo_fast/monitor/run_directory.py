@@ -1,0 +1,137 @@
+"""The run directory: where a run keeps its files, and the check that one directory holds one run."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from srpo_fast.config import Config, ConfigError, UserError, dump_config
+
+# neither changes what is computed; run.dir is how the directory was spelled, so a moved run resumes
+IGNORED_KEYS = {"run.resume", "run.dir"}
+NOT_SET = "(not set)"
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """The paths of a run. Making one touches nothing: open_run does."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.resolved.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def completions(self) -> Path:
+        return self.root / "completions"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def hf(self) -> Path:
+        return self.root / "hf"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def summary(self) -> Path:
+        return self.root / "summary.json"
+
+    def completions_of(self, step: int) -> Path:
+        return self.completions / f"step_{step:06d}.jsonl"
+
+    def completion_files(self) -> list[Path]:
+        """The files of recorded completions, in the order of their steps."""
+        return sorted(self.completions.glob("step_*.jsonl"), key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step in the name of completions/step_000120.jsonl."""
+    return int(path.stem.removeprefix("step_"))
+
+
+def open_run(config: Config) -> RunDirectory:
+    """The directory of this run, made if new. For one rank only; the others take RunDirectory(config.run.dir).
+
+    ConfigError, with nothing written, when `run.dir` holds something else: another config's run, any run under
+    run.resume=never, or files that are no run.
+    """
+    run = RunDirectory(config.run.dir)
+    if _holds_files(run.root):
+        _require_same_run(run, config)
+    try:
+        run.completions.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"run.dir {run.root} cannot be made ({error.strerror}); choose another run.dir") from error
+    if not run.config.exists():
+        write_atomically(run.config, dump_config(config))
+    return run
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces `path` by `text` in one rename: a reader sees the old file or the new one, never a part."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON-lines file; none if there is no file. A last line cut by a crash is left out."""
+    if not path.is_file():
+        return []
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{number} is not a line of JSON; remove the line") from error
+    return records
+
+
+def _holds_files(root: Path) -> bool:
+    """True if `root` exists and is not just an empty directory, or one that a start broken off left behind."""
+    if not root.exists():
+        return False
+    return not root.is_dir() or any(entry.name != "completions" or any(entry.iterdir()) for entry in root.iterdir())
+
+
+def _require_same_run(run: RunDirectory, config: Config) -> None:
+    if not run.config.is_file():
+        raise ConfigError(f"run.dir {run.root} exists and is no run directory; choose another run.dir")
+    remedy = f"choose another run.dir, or delete {run.root}"
+    if config.run.resume == "never":
+        raise ConfigError(f"run.dir {run.root} already holds a run and run.resume=never; {remedy}")
+    try:
+        held = dict(_leaves(yaml.safe_load(run.config.read_text(encoding="utf-8"))))
+    except (yaml.YAMLError, AttributeError) as error:
+        raise ConfigError(f"{run.config} is not a resolved config; {remedy}") from error
+    asked = dict(_leaves(yaml.safe_load(dump_config(config))))
+    for key in [k for k in asked | held if k not in IGNORED_KEYS]:
+        old, new = held.get(key, NOT_SET), asked.get(key, NOT_SET)
+        if old != new:
+            raise ConfigError(f"run.dir {run.root} holds a run with {key}={old}, this one has {key}={new}; {remedy}")
+
+
+def _leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every value in nested sections."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,42 @@
+"""The figures of a step that come from its groups."""
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor
+
+from srpo_fast.batch import Group, HeldOut, Transitions
+
+PARTS = ("format", "accuracy", "effectiveness", "reflection_format", "length")
+
+
+def rollout_metrics(groups: Sequence[Group], kept_P: Tensor) -> dict[str, float]:
+    """Means over all completions sampled, dropped groups included; kept_P: [P] bool."""
+    completions = [c for group in groups for c in group.completions]
+    scores = [s for group in groups for s in group.scores]
+    transitions = Transitions.of(scores)
+    return {
+        "rollout/reward_mean": _mean(s.total for s in scores),
+        **{f"rollout/reward_{part}": _mean(getattr(s, part) for s in scores) for part in PARTS},
+        "rollout/acc_first": _mean(s.first_correct for s in scores),
+        "rollout/acc_second": _mean(s.second_correct for s in scores),
+        **{f"rollout/transitions_{t}": getattr(transitions, t) / len(scores) for t in ("rr", "wr", "rw", "ww")},
+        "rollout/completion_tokens_mean": _mean(len(c.token_ids) for c in completions),
+        "rollout/finished": _mean(c.is_finished for c in completions),
+        "rollout/groups_kept": float(kept_P.float().mean()),
+    }
+
+
+def validation_metrics(measured: HeldOut) -> dict[str, float]:
+    """Accuracy on the validation questions, for the curves; an answer that is not given is left out."""
+    figures = {
+        "validation/acc_first": measured.acc1,
+        "validation/acc_second": measured.acc2,
+        "validation/greedy_acc_first": measured.greedy_acc1,
+        "validation/greedy_acc_second": measured.greedy_acc2,
+    }
+    return {key: value for key, value in figures.items() if value is not None}
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed)

@@ -1,0 +1,124 @@
+"""Ranks, groups and the device: the one place that knows a CPU from a GPU.
+
+Every rank runs the same program. World order is Megatron's: tensor-parallel ranks are neighbours, then data-parallel,
+then pipeline stages, so rank = tp_rank + tp * (dp_rank + dp * pp_rank).
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+from srpo_fast.config import ConfigError, ParallelConfig
+
+T = TypeVar("T")
+
+HANG_TIMEOUT = timedelta(minutes=30)  # a collective older than this is an error, not a wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parallel:
+    rank: int
+    world: int
+    tp: int
+    pp: int
+    device: torch.device
+
+    @property
+    def dp(self) -> int:
+        return self.world // (self.tp * self.pp)
+
+    @property
+    def tp_rank(self) -> int:
+        return self.rank % self.tp
+
+    @property
+    def dp_rank(self) -> int:
+        return self.rank // self.tp % self.dp
+
+    @property
+    def pp_rank(self) -> int:
+        return self.rank // (self.tp * self.dp)
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def is_last_stage(self) -> bool:
+        return self.pp_rank == self.pp - 1
+
+    @property
+    def engines(self) -> int:
+        """Rollout engines in the world: one for every tensor-parallel group, pipeline stages included."""
+        return self.world // self.tp
+
+    @property
+    def engine_rank(self) -> int:
+        return self.rank // self.tp
+
+
+def start(config: ParallelConfig) -> Parallel:
+    """Joins the process group torchrun described (or one process without it). Raises ConfigError on impossible sizes."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}.items():
+        os.environ.setdefault(name, value)
+    world = int(os.environ["WORLD_SIZE"])
+    if world % (config.tp * config.pp):
+        raise ConfigError(
+            f"parallel.tp={config.tp} x parallel.pp={config.pp} does not divide the {world} processes torchrun started; "
+            f"use --nproc-per-node with a multiple of {config.tp * config.pp}"
+        )
+    device = _device(int(os.environ["LOCAL_RANK"]))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    os.environ.setdefault("MASTER_PORT", "0" if world > 1 else "29500")
+    if world == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=HANG_TIMEOUT)
+    else:
+        dist.init_process_group(backend, timeout=HANG_TIMEOUT)
+    return Parallel(rank=dist.get_rank(), world=world, tp=config.tp, pp=config.pp, device=device)
+
+
+def stop() -> None:
+    """Leaves the process group; an engine deleted before may have taken it along already."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def gather_from_engines(mine: T, parallel: Parallel) -> list[T]:
+    """What every engine's ranks hold, in engine order, on every rank. TP ranks must hold equal values.
+
+    Control data (tokens, scores) is replicated on purpose: every decision after it is then made alike on all ranks
+    without another collective.
+    """
+    if parallel.world == 1:
+        return [mine]
+    everyone: list[T | None] = [None] * parallel.world
+    dist.all_gather_object(everyone, mine)
+    for rank, theirs in enumerate(everyone):
+        leader = everyone[rank - rank % parallel.tp]
+        if theirs != leader:
+            raise RuntimeError(f"tensor-parallel ranks disagree on their engine's output: rank {rank} and its leader")
+    return [theirs for theirs in everyone[:: parallel.tp] if theirs is not None]
+
+
+def sum_over_world(values: dict[str, float], parallel: Parallel) -> dict[str, float]:
+    """Sums of per-rank values by key; every rank passes the same keys."""
+    if parallel.world == 1:
+        return values
+    totals = torch.tensor(list(values.values()), dtype=torch.float64, device=parallel.device)
+    dist.all_reduce(totals)
+    return dict(zip(values, totals.tolist(), strict=True))
+
+
+def barrier() -> None:
+    dist.barrier()
+
+
+def _device(local_rank: int) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)

@@ -1,0 +1,26 @@
+"""Brings Megatron-core up on our process group: the CPU shim where it is needed, its groups, its random state."""
+
+import torch
+from megatron.core import parallel_state, tensor_parallel
+
+from srpo_fast.parallel import Parallel
+from srpo_fast.policy import cpu_shim
+
+
+def start_megatron(parallel: Parallel, seed: int) -> None:
+    """Idempotent. Asserts that Megatron numbers the ranks as we do."""
+    if parallel.device.type == "cpu":
+        cpu_shim.install()
+    if not parallel_state.model_parallel_is_initialized():
+        parallel_state.initialize_model_parallel(
+            tensor_model_parallel_size=parallel.tp, pipeline_model_parallel_size=parallel.pp
+        )
+        tensor_parallel.model_parallel_cuda_manual_seed(seed)
+    ours = (parallel.tp_rank, parallel.pp_rank, parallel.dp_rank)
+    theirs = (
+        parallel_state.get_tensor_model_parallel_rank(),
+        parallel_state.get_pipeline_model_parallel_rank(),
+        parallel_state.get_data_parallel_rank(),
+    )
+    assert ours == theirs, f"rank numbering differs: (tp, pp, dp) ours {ours}, Megatron's {theirs}"
+    torch.manual_seed(seed)

@@ -1,0 +1,168 @@
+"""Questions become prompts here, once, for engine and policy alike: template, tokens, pixels, positions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from srpo_fast import torchvision_shim  # noqa: F401
+
+# isort: split
+from transformers import AutoProcessor, ProcessorMixin
+
+from srpo_fast.batch import Prompt, Question
+from srpo_fast.positions import mrope_positions
+
+IMAGE_MARK = "<image>"
+IMAGE_TOKEN = "<|image_pad|>"
+# the vision tower's brackets and slots: a policy that wrote one would claim an image that is not there
+VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", IMAGE_TOKEN, "<|video_pad|>")
+_CONTROL_TOKENS = (*VISION_TOKENS, "<|im_start|>", "<|im_end|>", "<|endoftext|>")
+
+
+class PromptTooLong(ValueError):
+    """A prompt of more than max_prompt_tokens: leave the question out, a cut prompt could end inside an image."""
+
+
+class PromptEncoder:
+    """The chat template, tokenizer and image processor of one model directory.
+
+    image_token_id: the slot of an image. banned_ids: the vision tokens, never to be sampled. eos_token_id: the end of
+    a turn.
+    """
+
+    def __init__(self, processor: ProcessorMixin, max_prompt_tokens: int) -> None:
+        self._tokenizer: Any = processor.tokenizer
+        self._image_processor: Any = processor.image_processor
+        self._chat_template = processor.chat_template or self._tokenizer.chat_template
+        self._max_prompt_tokens = max_prompt_tokens
+        vocabulary = self._tokenizer.get_vocab()
+        self.image_token_id: int = vocabulary[IMAGE_TOKEN]
+        self.banned_ids: tuple[int, ...] = tuple(vocabulary[token] for token in VISION_TOKENS if token in vocabulary)
+        self.eos_token_id: int = self._tokenizer.eos_token_id
+
+    @classmethod
+    def from_pretrained(cls, model_dir: Path, max_prompt_tokens: int) -> "PromptEncoder":
+        """The encoder of a Hugging Face directory. Raises ValueError if that does not hold a Qwen2.5-VL processor."""
+        if not (model_dir / "config.json").is_file():
+            raise ValueError(f"expected a Hugging Face model directory, found no config.json in {model_dir}")
+        remedy = "copy the tokenizer and processor files of the original Qwen2.5-VL model there"
+        try:
+            processor = AutoProcessor.from_pretrained(model_dir)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"expected a readable processor in {model_dir}, got: {error}; {remedy}") from error
+        if not hasattr(processor, "image_processor") or IMAGE_TOKEN not in processor.tokenizer.get_vocab():
+            raise ValueError(f"expected an image processor in {model_dir}, got {type(processor).__name__}; {remedy}")
+        return cls(processor, max_prompt_tokens)
+
+    def encode(self, question: Question, system_prompt: str) -> Prompt:
+        """The prompt of `question` after `system_prompt`, up to where the assistant begins.
+
+        Raises PromptTooLong, and ValueError when marks and images do not match, the text holds control tokens, or an
+        image is of a size the model's image processor would change.
+        """
+        grid = self._image_grid(question)
+        engine_ids = self._engine_token_ids(question, system_prompt)
+        merged = grid.prod(1) // self._image_processor.merge_size**2
+        num_tokens = len(engine_ids) - len(grid) + int(merged.sum())
+        if num_tokens > self._max_prompt_tokens:
+            raise PromptTooLong(
+                f"question {question.id}: the prompt has {num_tokens} tokens, more than {self._max_prompt_tokens}; "
+                "leave it out, raise data.max_prompt_tokens or lower data.max_pixels"
+            )
+        ids = torch.tensor(engine_ids)
+        copies = torch.ones_like(ids)
+        copies[ids == self.image_token_id] = merged
+        token_ids = ids.repeat_interleave(copies)
+        return Prompt(
+            question=question,
+            engine_token_ids=tuple(engine_ids),
+            token_ids=token_ids,
+            position_ids=mrope_positions(
+                token_ids, grid, image_token_id=self.image_token_id, merge_size=self._image_processor.merge_size
+            ),
+            pixel_values=self._pixel_values(question, grid),
+            image_grid_thw=grid,
+        )
+
+    @property
+    def merge_size(self) -> int:
+        """How many patches, along either side, become one image token."""
+        return self._image_processor.merge_size
+
+    def token_ids(self, text: str) -> list[int]:
+        """The tokens of `text` by itself."""
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def num_tokens(self, text: str) -> int:
+        """How many tokens `text` is by itself."""
+        return len(self.token_ids(text))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of `token_ids` without special tokens."""
+        return self._tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def _engine_token_ids(self, question: Question, system_prompt: str) -> list[int]:
+        messages = [
+            {"role": "system", "content": system_prompt},
+            {"role": "user", "content": _parts(question)},
+        ]
+        text = self._tokenizer.apply_chat_template(
+            messages, chat_template=self._chat_template, tokenize=False, add_generation_prompt=True
+        )
+        token_ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        if token_ids.count(self.image_token_id) != len(question.images):
+            raise ValueError(
+                f"question {question.id}: expected {len(question.images)} image tokens in the prompt, got "
+                f"{token_ids.count(self.image_token_id)}; the system prompt must hold none and the model's chat "
+                f"template must write {IMAGE_TOKEN} for an image"
+            )
+        return token_ids
+
+    def _image_grid(self, question: Question) -> Tensor:
+        """[I, 3] int64: the patches of every image as it is. The engine's processor may not resize it again."""
+        patch, size = self._image_processor.patch_size, self._image_processor.size
+        factor = patch * self._image_processor.merge_size
+        for width, height in (image.size for image in question.images):
+            in_budget = size["shortest_edge"] <= width * height <= size["longest_edge"]
+            if width % factor or height % factor or not in_budget:
+                raise ValueError(
+                    f"question {question.id}: expected images of multiples of {factor} pixels a side and "
+                    f"{size['shortest_edge']} to {size['longest_edge']} pixels in all, as the model's image processor "
+                    f"has it, got {width}x{height}; use images.resize_once with data.min_pixels and data.max_pixels "
+                    "within these"
+                )
+        grid = [(1, image.height // patch, image.width // patch) for image in question.images]
+        return torch.tensor(grid, dtype=torch.int64).reshape(-1, 3)
+
+    def _pixel_values(self, question: Question, grid: Tensor) -> Tensor:
+        """[patches, channels * temporal * patch * patch] fp32."""
+        processor = self._image_processor
+        if not question.images:
+            return torch.empty(0, 3 * processor.temporal_patch_size * processor.patch_size**2)
+        features = processor(images=list(question.images), do_resize=False, return_tensors="pt")
+        assert torch.equal(features["image_grid_thw"], grid), f"{features['image_grid_thw']=} {grid=}"
+        return features["pixel_values"]
+
+
+def _parts(question: Question) -> list[dict[str, str]]:
+    """The user's message: text, and an image part in the place of every mark."""
+    texts = question.text.split(IMAGE_MARK)
+    if len(texts) - 1 != len(question.images):
+        raise ValueError(
+            f"question {question.id}: expected one {IMAGE_MARK} mark for each of its {len(question.images)} images, "
+            f"got {len(texts) - 1} marks; put them where the images belong"
+        )
+    found = [token for token in _CONTROL_TOKENS if token in question.text]
+    if found:
+        raise ValueError(
+            f"question {question.id}: expected plain text and {IMAGE_MARK} marks, got the control tokens "
+            f"{', '.join(found)}; take them out (videos are not supported)"
+        )
+    parts: list[dict[str, str]] = []
+    for i, text in enumerate(texts):
+        parts += [{"type": "image"}] if i else []
+        parts += [{"type": "text", "text": text}] if text else []
+    return parts

@@ -1,0 +1,6 @@
+"""Sampling completions: everything that imports vLLM."""
+
+from srpo_fast.rollout.engine import Progress, RolloutEngine, Sampling, StaleEngine
+from srpo_fast.rollout.groups import Scorer, sample_groups
+
+__all__ = ["Progress", "RolloutEngine", "Sampling", "Scorer", "StaleEngine", "sample_groups"]

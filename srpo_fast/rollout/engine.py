@@ -1,0 +1,152 @@
+"""The rollout engine: vLLM in our process, one engine a tensor-parallel group."""
+
+import gc
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from srpo_fast.batch import Completion, Prompt
+from srpo_fast.config import RolloutConfig
+from srpo_fast.parallel import Parallel
+from srpo_fast.rollout import vllm_touch_points
+
+Progress = Callable[[int], object]  # told how many more completions are done
+
+
+class StaleEngine(RuntimeError):
+    """Sampling was asked of weights that are not the policy's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How to sample; `stream` names the draw, so that no two uses of a prompt share random numbers."""
+
+    samples: int  # completions a prompt
+    temperature: float  # 0: greedy
+    max_tokens: int
+    stream: tuple[int | str, ...]  # for example (seed, "rollout", step)
+
+    def seed(self, question_id: str) -> int:
+        """A function of (run, step, prompt); vLLM adds the sample's number."""
+        digest = hashlib.sha256(repr((*self.stream, question_id)).encode()).digest()
+        return int.from_bytes(digest[:4], "little") >> 1
+
+
+class RolloutEngine:
+    """`policy_version` is that of the weights inside; -1 until the first sync."""
+
+    def __init__(
+        self, model_dir: Path, settings: RolloutConfig, *, dtype: str, seed: int, max_prompt_tokens: int,
+        banned_ids: tuple[int, ...], decode: Callable[[Sequence[int]], str], parallel: Parallel,
+    ) -> None:  # fmt: skip
+        vllm_touch_points.check_version()
+        with vllm_touch_points.unchanged_process():
+            from vllm import LLM
+
+            vllm_touch_points.inspect_models_in_process()
+            self.llm = LLM(
+                model=str(model_dir),
+                dtype=dtype,
+                seed=seed,
+                enforce_eager=parallel.device.type == "cpu",
+                tensor_parallel_size=parallel.tp,
+                distributed_executor_backend="external_launcher" if parallel.world > 1 else None,
+                max_model_len=max_prompt_tokens + settings.max_tokens,
+                max_num_seqs=settings.max_num_seqs,
+                # a prompt cut in two would draw from its random numbers twice, which a CPU generator cannot take back
+                enable_chunked_prefill=parallel.device.type != "cpu",
+                max_num_batched_tokens=max(8192, max_prompt_tokens + settings.max_tokens),
+                kv_cache_memory_bytes=int(settings.kv_cache_gib * 2**30),
+                block_size=32,
+                limit_mm_per_prompt={"image": 8, "video": 0},
+                mm_encoder_tp_mode="data",
+                logprobs_mode="processed_logprobs",  # of the distribution really sampled from
+                generation_config="vllm",  # ours alone decide, not the directory's sampling defaults
+                use_tqdm_on_load=False,
+            )
+        self.policy_version = -1
+        self._decode = decode
+        self._bans = {token: -100.0 for token in banned_ids}
+        self._after_load = vllm_touch_points.after_load(parallel.device)
+        self._parallel = parallel
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
+        """Replaces the engine's weights by whole tensors under Hugging Face names and forgets all it computed before."""
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        self.llm.apply_model(self._after_load)
+        self.llm.llm_engine.reset_encoder_cache()
+        self.llm.reset_prefix_cache()
+        self.policy_version = policy_version
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, *, policy_version: int, progress: Progress | None = None
+    ) -> list[tuple[Completion, ...]]:
+        """`sampling.samples` completions of every prompt, in the prompts' order.
+
+        Raises StaleEngine when the weights inside are not of `policy_version`.
+        """
+        if policy_version != self.policy_version:
+            raise StaleEngine(f"the engine holds policy version {self.policy_version}, asked for {policy_version}")
+        if not prompts:
+            return []
+        outputs = self.llm.generate(
+            [_request(prompt) for prompt in prompts],
+            [self._sampling_params(sampling, prompt) for prompt in prompts],
+            use_tqdm=False if progress is None else _report_to(progress),
+        )
+        return [tuple(self._completion(c) for c in output.outputs) for output in outputs]
+
+    def close(self) -> None:
+        """Ends the engine. vLLM takes the default process group along, so nothing collective may follow."""
+        del self.llm
+        gc.collect()
+
+    def _sampling_params(self, sampling: Sampling, prompt: Prompt) -> Any:
+        from vllm import SamplingParams
+
+        return SamplingParams(
+            n=sampling.samples,
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_tokens,
+            seed=sampling.seed(prompt.question.id),
+            logprobs=0,  # of the sampled token only
+            logit_bias=self._bans,
+            detokenize=False,  # we decode a whole completion once, not a token at a time
+        )
+
+    def _completion(self, output: Any) -> Completion:
+        token_ids = tuple(output.token_ids)
+        logprobs = output.logprobs
+        return Completion(
+            token_ids=token_ids,
+            rollout_logprobs=tuple(step[token].logprob for step, token in zip(logprobs, token_ids, strict=True)),
+            text=self._decode(token_ids),
+            is_finished=output.finish_reason == "stop",
+            policy_version=self.policy_version,
+        )
+
+
+def _request(prompt: Prompt) -> dict[str, Any]:
+    request: dict[str, Any] = {"prompt_token_ids": list(prompt.engine_token_ids)}
+    if prompt.question.images:
+        request["multi_modal_data"] = {"image": list(prompt.question.images)}
+    return request
+
+
+def _report_to(progress: Progress) -> Any:
+    """vLLM drives a tqdm; this is one that only tells how far it is."""
+    from tqdm import tqdm
+
+    class Silent(tqdm):  # type: ignore[type-arg]
+        def update(self, n: float | None = 1) -> bool | None:
+            progress(int(n or 0))
+            return super().update(n)
+
+        def display(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
+    return lambda *args, **kwargs: Silent(*args, **kwargs)

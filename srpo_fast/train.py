@@ -1,0 +1,226 @@
+"""SRPO, in the order it happens. Run by torchrun; every rank runs all of this.
+
+    base policy -> its answers -> a teacher's reflections -> cold-start SFT              (stage 1)
+    prompts -> groups of completions -> rewards -> advantages -> update -> weight sync   (stage 2, one step)
+
+What this GRPO leaves out: no critic, no reference model and no second log-prob pass (the KL term is off and a step makes
+one update, as SRPO's recipe has it), no sampling by stale weights (the engine is synced every step).
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from srpo_fast import checkpoint
+from srpo_fast.advantages import accuracy_filter, group_advantages
+from srpo_fast.answer_format import AnswerFormat, one_answer_format, rollout_format
+from srpo_fast.batch import Group, HeldOut, Prompt, Question
+from srpo_fast.checkpoint import Checkpoint
+from srpo_fast.config import DEFAULT_CONFIG, Config, UserError, load_config
+from srpo_fast.dataset import PromptSampler
+from srpo_fast.evaluation.heldout import evaluate
+from srpo_fast.monitor.run_monitor import Monitor, open_monitor
+from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
+from srpo_fast.monitor.summary import Stage
+from srpo_fast.packing import pack
+from srpo_fast.parallel import Parallel, start, stop
+from srpo_fast.policy import Policy
+from srpo_fast.policy_update import update_policy
+from srpo_fast.prompts import PromptEncoder
+from srpo_fast.reflection.cold_start import num_updates, run_cold_start, training_sequence
+from srpo_fast.reflection.records import balance, reflect_on
+from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
+from srpo_fast.sequences import training_sequences
+from srpo_fast.sources import open_questions, open_teacher, resolve_model
+from srpo_fast.weight_sync import sync_weights
+
+
+class Trainer:
+    """The parts of a run and what is done with them, top to bottom in the order of time."""
+
+    def __init__(self, config: Config, parallel: Parallel, monitor: Monitor) -> None:
+        self.config, self.parallel, self.monitor = config, parallel, monitor
+        model_dir = resolve_model(config, parallel, monitor)
+        with monitor.phase("start", 3, label="policy and engine") as bar:
+            self.train = open_questions(config, "train")
+            self.validation = open_questions(config, "validation")
+            self.heldout = open_questions(config, "heldout")
+            self.encoder = PromptEncoder.from_pretrained(model_dir, config.data.max_prompt_tokens)
+            self.before = one_answer_format(config, self.encoder)  # stage 1
+            self.format = rollout_format(config, self.encoder)  # stage 2 and after
+            self.sampler = PromptSampler(len(self.train), config.data.prompts_per_step, config.run.seed)
+            bar.advance()
+            self.policy = Policy(
+                model_dir, dtype=config.model.dtype, seed=config.run.seed, parallel=parallel,
+                banned_ids=self.encoder.banned_ids, temperature=config.rollout.temperature,
+            )  # fmt: skip
+            bar.advance()
+            self.engine = RolloutEngine(
+                model_dir, config.rollout, dtype=config.model.dtype, seed=config.run.seed,
+                max_prompt_tokens=config.data.max_prompt_tokens, banned_ids=self.encoder.banned_ids,
+                decode=self.encoder.decode, parallel=parallel,
+            )  # fmt: skip
+            sync_weights(self.policy, self.engine)
+            bar.advance()
+        self.pack = partial(
+            pack, tokens_per_micro_batch=config.optimizer.tokens_per_micro_batch, dp=parallel.dp,
+            dp_rank=parallel.dp_rank, merge_size=self.encoder.merge_size, image_token_id=self.encoder.image_token_id,
+        )  # fmt: skip
+
+    def run(self) -> None:
+        first_step = self.resume()
+        if first_step is None:
+            self.evaluate("base", self.before)
+            if self.config.cold_start:
+                self.stage_1()
+                self.evaluate("sft", self.format)
+            first_step = 0
+            self.save(first_step)
+        self.stage_2(first_step)
+        self.evaluate("srpo", self.format)
+        self.policy.source.export(self.config.run.dir / "hf", self.policy.hf_weights(), writes=self.parallel.is_main)
+        self.monitor.finish()
+        self.engine.close()
+
+    # --- stage 1: the form of reflection ---
+
+    def stage_1(self) -> None:
+        config = self.config
+        assert config.reflection and config.cold_start
+        questions = self.train[: config.reflection.prompts]
+        sampling = Sampling(
+            samples=1, temperature=config.reflection.temperature, max_tokens=config.reflection.max_tokens,
+            stream=(config.run.seed, "stage 1"),
+        )  # fmt: skip
+        with self.monitor.phase("stage_1", len(questions), label="stage 1: first answers") as bar:
+            groups = self.sample(self.encode(questions, self.before), sampling, self.before, bar.advance)
+        records = balance(reflect_on(groups, open_teacher(config)), config.reflection.right_share, config.run.seed)
+        self.monitor.note(f"stage 1: {len(records):,} reflections on {len(questions):,} first answers")
+        sequences = [training_sequence(r, self.encoder, self.format.system_prompt, config.cold_start) for r in records]
+        with self.monitor.phase("stage_1", num_updates(len(records), config.cold_start), label="stage 1: SFT") as bar:
+            run_cold_start(self.policy, sequences, self.pack, config.cold_start, config.optimizer, bar.advance)
+        sync_weights(self.policy, self.engine)
+
+    # --- stage 2: reflection-aware RL ---
+
+    def stage_2(self, first_step: int) -> None:
+        config = self.config
+        if first_step == 0:
+            self.policy.new_optimizer(config.optimizer)
+        with self.monitor.phase("stage_2", config.steps, done=first_step, label="stage 2: SRPO"):
+            for step in range(first_step, config.steps):
+                metrics, groups = self.step(step)
+                if config.evaluation.every and (step + 1) % config.evaluation.every == 0:
+                    metrics |= self.validate(step)
+                self.monitor.log_step(step, metrics, groups)
+                if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+                    self.save(step + 1)
+
+    def step(self, step: int) -> tuple[dict[str, float], list[Group]]:
+        config, timer = self.config, self.monitor.timer
+        with timer("data"):
+            prompts = self.encode([self.train[i] for i in self.sampler.next()], self.format)
+        with timer("rollout"):
+            groups = self.sample(prompts, self.rollout_sampling(step), self.format)
+        with timer("advantage"):
+            rewards_PG = torch.tensor([[score.total for score in group.scores] for group in groups])
+            correct_PG = torch.tensor([[score.second_correct for score in group.scores] for group in groups])
+            advantages_PG = group_advantages(rewards_PG, config.advantage.scale)
+            kept_P = accuracy_filter(correct_PG, config.advantage.accuracy_low, config.advantage.accuracy_high)
+            sequences = training_sequences(groups, advantages_PG, kept_P)
+        with timer("update"):
+            trained = update_policy(
+                self.policy, sequences, self.pack, loss=config.loss, optimizer=config.optimizer, step=step,
+                steps=config.steps,
+            )  # fmt: skip
+        with timer("sync"):
+            sync_weights(self.policy, self.engine)
+        return rollout_metrics(groups, kept_P) | trained, groups
+
+    def rollout_sampling(self, step: int) -> Sampling:
+        r = self.config.rollout
+        return Sampling(
+            samples=r.group_size, temperature=r.temperature, max_tokens=r.max_tokens,
+            stream=(self.config.run.seed, "rollout", step),
+        )  # fmt: skip
+
+    # --- what both stages use ---
+
+    def encode(self, questions: Sequence[Question], answer_format: AnswerFormat) -> list[Prompt]:
+        return [self.encoder.encode(question, answer_format.system_prompt) for question in questions]
+
+    def sample(
+        self, prompts: list[Prompt], sampling: Sampling, answer_format: AnswerFormat, progress: Progress | None = None
+    ) -> list[Group]:
+        return sample_groups(
+            self.engine, prompts, sampling, answer_format.score, policy_version=self.policy.version,
+            parallel=self.parallel, progress=progress,
+        )  # fmt: skip
+
+    def evaluate(self, stage: Stage, answer_format: AnswerFormat) -> None:
+        questions = self.heldout[: self.config.evaluation.questions]
+        if not questions:
+            return
+        with self.monitor.phase("evaluation", 2 * len(questions), label=f"held-out, {stage}") as bar:
+            self.monitor.log_heldout(stage, self._measure(questions, answer_format, "heldout", bar.advance))
+
+    def validate(self, step: int) -> dict[str, float]:
+        questions = self.validation[: self.config.evaluation.validation_questions]
+        with self.monitor.phase("evaluation", 2 * len(questions), label=f"validation, step {step + 1}") as bar:
+            return validation_metrics(self._measure(questions, self.format, "validation", bar.advance))
+
+    def _measure(self, questions: Sequence[Question], answer_format: AnswerFormat, split: str, progress: Progress) -> HeldOut:
+        return evaluate(
+            self.engine, self.encode(questions, answer_format), answer_format,
+            max_tokens=self.config.rollout.max_tokens, stream=(self.config.run.seed, split),
+            policy_version=self.policy.version, parallel=self.parallel, progress=progress,
+        )  # fmt: skip
+
+    def save(self, step: int) -> None:
+        state = Checkpoint(
+            step=step, policy=self.policy.state_dict(), sampler=self.sampler.state_dict(), rng=torch.get_rng_state()
+        )
+        checkpoint.save(self.config.run.dir / "checkpoints", state, self.parallel)
+
+    def resume(self) -> int | None:
+        """The first step still to do if there is a checkpoint, with everything restored; else None."""
+        state = checkpoint.load_latest(self.config.run.dir / "checkpoints", self.parallel)
+        if state is None:
+            return None
+        if state.step > 0:
+            self.policy.new_optimizer(self.config.optimizer)
+        self.policy.load_state_dict(state.policy)
+        self.sampler.load_state_dict(state.sampler)
+        torch.set_rng_state(state.rng)
+        sync_weights(self.policy, self.engine)
+        self.monitor.resume_at(state.step)
+        return state.step
+
+
+def parse_arguments(arguments: list[str]) -> Config:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="a YAML file (default: %(default)s)")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="replaces one value of the config")
+    options = parser.parse_args(arguments)
+    return load_config(options.config, options.overrides)
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        config = parse_arguments(arguments)
+        parallel = start(config.parallel)
+        with open_monitor(config, parallel.rank) as monitor:
+            Trainer(config, parallel, monitor).run()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 2
+    stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,113 @@
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from srpo_kernels import vocab_parallel_token_logprobs, vocab_parallel_token_logprobs_and_entropy
+
+SHAPES = [(1, 7), (17, 781), (3, 5000)]  # one row; ragged; a wide row
+BANNED = torch.tensor([5, 0])
+
+
+def expected_distribution(logits, temperature, banned_ids):
+    """[R, V] fp64 log-probs, written without any of the operation's code."""
+    scores = logits.double().clone()
+    if banned_ids is not None:
+        scores[:, banned_ids] -= 100
+    return F.log_softmax(scores / temperature, dim=-1)
+
+
+@pytest.mark.parametrize(("R", "V"), SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=["fp32", "bf16", "fp64"])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("banned_ids", [None, BANNED], ids=["free", "banned"])
+def test_matches_log_softmax_in_float64(R, V, dtype, temperature, banned_ids):
+    logits = (3 * torch.randn(R, V)).to(dtype).requires_grad_()
+    labels = torch.randint(V, (R,))
+    dlogprobs = torch.randn(R)
+    exact_logits = logits.detach().double().requires_grad_()
+    distribution = expected_distribution(exact_logits, temperature, banned_ids)
+    expected = distribution.gather(1, labels[:, None]).squeeze(1)
+    expected.backward(dlogprobs.double())
+
+    logprobs, entropy = vocab_parallel_token_logprobs_and_entropy(
+        logits, labels, temperature=temperature, banned_ids=banned_ids
+    )
+    logprobs.backward(dlogprobs.to(logprobs.dtype))
+
+    assert logprobs.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    # fp32 rounds scores of size 20 / 0.7 to 2e-6; a bf16 gradient has 8 bits
+    torch.testing.assert_close(logprobs.double(), expected.detach(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        logits.grad.double(), exact_logits.grad, atol=1e-6, rtol=8e-3 if dtype == torch.bfloat16 else 1e-5
+    )
+    expected_entropy = -(distribution.exp() * distribution).sum(-1).detach()
+    torch.testing.assert_close(entropy.double(), expected_entropy, atol=1e-5, rtol=1e-5)
+    alone = vocab_parallel_token_logprobs(logits, labels, temperature=temperature, banned_ids=banned_ids)
+    assert torch.equal(alone, logprobs)
+
+
+def test_hand_computed_three_tokens():
+    logits = torch.tensor([[0.0, math.log(2.0), math.log(5.0)]])  # probabilities 1/8, 2/8, 5/8
+    logprobs, entropy = vocab_parallel_token_logprobs_and_entropy(logits, torch.tensor([1]))
+    assert logprobs.item() == pytest.approx(math.log(2 / 8))
+    assert entropy.item() == pytest.approx(
+        -(1 / 8 * math.log(1 / 8) + 2 / 8 * math.log(2 / 8) + 5 / 8 * math.log(5 / 8))
+    )
+
+
+def test_ban_comes_before_the_temperature_and_only_shifts_the_logit():
+    logits = torch.tensor([[150.0, 60.0]])
+    banned = vocab_parallel_token_logprobs(logits, torch.tensor([0]), temperature=2.0, banned_ids=torch.tensor([0]))
+    assert banned.item() == pytest.approx(-math.log1p(math.exp((60 - 50) / 2)))
+
+
+def test_logits_are_left_alone():
+    logits = torch.randn(4, 9)
+    before = logits.clone()
+    vocab_parallel_token_logprobs_and_entropy(logits, torch.arange(4), temperature=0.5, banned_ids=BANNED)
+    assert torch.equal(logits, before)
+
+
+def test_huge_logits_and_masked_columns_stay_finite():
+    logits = torch.tensor([[3e4, -3e4, -math.inf], [-3e4, -3e4, -math.inf]], requires_grad=True)
+    logprobs, entropy = vocab_parallel_token_logprobs_and_entropy(logits, torch.tensor([0, 1]))
+    logprobs.sum().backward()
+    assert logprobs.tolist() == pytest.approx([0.0, -math.log(2)], abs=2e-3)  # 3e4 in fp32 has steps of 2e-3
+    assert entropy.tolist() == pytest.approx([0.0, math.log(2)], abs=2e-3)
+    assert logits.grad.isfinite().all()
+
+
+def test_gradcheck():
+    logits = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0, 5, 2])
+    assert torch.autograd.gradcheck(
+        lambda x: vocab_parallel_token_logprobs(x, labels, temperature=0.8, banned_ids=torch.tensor([1])), logits
+    )
+
+
+def test_rejects_arguments_that_cannot_be_meant():
+    with pytest.raises(ValueError, match="labels"):
+        vocab_parallel_token_logprobs(torch.randn(3, 6), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
+        vocab_parallel_token_logprobs(torch.randn(3, 6), torch.zeros(3, dtype=torch.int64), temperature=0)
+
+
+@pytest.mark.slow
+def test_two_ranks_agree_with_one():
+    script = Path(__file__).with_name("vocab_parallel_ranks.py")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    result = subprocess.run(launch, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr[-3000:]
+    errors = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    assert sorted(e["rank"] for e in errors) == [0, 1]
+    for error in errors:
+        assert error["logprobs"] < 1e-12, error
+        assert error["entropy"] < 1e-12, error
+        assert error["gradient"] < 1e-12, error
+        assert error["spread"] == 0, error
