@@ -1,13 +1,14 @@
 # make train | test | study | bench | lint | types | setup | clean
 # Everything is installed into $(VENV) once; later runs find its stamp and start at once.
 
+STACK  ?= cpu
 VENV   ?= .venv
 PYTHON ?= python3.11
 RANKS  ?= $(shell n=$$(nproc); echo $$((n < 2 ? n : 2)))
 ARGS   ?=
 
 BIN    := $(VENV)/bin
-LOCK   := locks/cpu.txt
+LOCK   := locks/$(STACK).txt
 SOURCES_OF_SETUP := $(LOCK) pyproject.toml CMakeLists.txt $(wildcard kernels/csrc/*)
 STAMP  := $(VENV)/.ready-$(shell { cat $(SOURCES_OF_SETUP); command -v cmake c++; } | cksum | cut -d' ' -f1)
 
@@ -15,16 +16,17 @@ STAMP  := $(VENV)/.ready-$(shell { cat $(SOURCES_OF_SETUP); command -v cmake c++
 
 setup: $(STAMP)
 
-# $(VENV).incomplete marks a set-up that was interrupted: such an environment cannot be trusted and is made anew
+# $(VENV).incomplete marks a set-up that was interrupted: such an environment cannot be trusted and is made anew.
+# So is one of another stack, whose vLLM lies in the same folder. An environment of somebody else is left alone.
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
 	  echo "error: $(PYTHON) is not a Python 3.11; install one or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@if [ -d $(VENV) ] && [ -n "$$(ls -A $(VENV))" ] && [ ! -f $(VENV)/pyvenv.cfg ]; then \
-	  echo "error: $(VENV) exists and is not a virtual environment; choose another: make VENV=/some/folder" >&2; exit 1; fi
+	@if [ -n "$$(ls -A $(VENV) 2>/dev/null)" ] && [ ! -e $(VENV).incomplete ] && ! ls $(VENV)/.stack-* >/dev/null 2>&1; then \
+	  echo "error: $(VENV) was not made by make setup; remove it or name another: make VENV=/some/folder" >&2; exit 1; fi
 	@echo "set-up: $$(grep -c == $(LOCK)) packages of $(LOCK) into $(VENV); the first time takes a few minutes"
 	@mkdir -p $(VENV)
-	@if [ ! -x $(BIN)/python ] || [ -e $(VENV).incomplete ]; then \
-	  touch $(VENV).incomplete && $(PYTHON) -m venv --clear $(VENV); fi
+	@if [ ! -e $(VENV)/.stack-$(STACK) ] || [ -e $(VENV).incomplete ]; then \
+	  touch $(VENV).incomplete && $(PYTHON) -m venv --clear $(VENV) && touch $(VENV)/.stack-$(STACK); fi
 	@touch $(VENV).incomplete
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r $(LOCK)
 	@rm $(VENV).incomplete

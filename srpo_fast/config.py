@@ -202,14 +202,25 @@ def _explain(error: Any) -> str:
     """One line for one pydantic error; an unknown key names the nearest known one."""
     location = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = _known_keys()
-        near = difflib.get_close_matches(location, known, n=1, cutoff=0.5) or difflib.get_close_matches(
-            location.split(".")[-1], [k.split(".")[-1] for k in known], n=1
-        )
-        return f"unknown key {location}" + (f"; did you mean {near[0]}?" if near else "")
+        near = _nearest_key(location)
+        return f"unknown key {location}" + (f"; did you mean {near}?" if near else "")
+    if error["type"] == "value_error":  # a check of ours, which says what came
+        return f"{location or 'config'}: {error['msg'].removeprefix('Value error, ')}"
     if error["type"] == "missing":
         return f"missing key {location}"
-    return f"{location or 'config'}: {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"[:300]
+    return f"{location or 'config'}: {error['msg']}, got {error['input']!r}"[:300]
+
+
+def _nearest_key(location: str) -> str | None:
+    """A neighbour of nearly the same name, else such a key of any section, else what looks most like the whole."""
+    known = _known_keys()
+    section, _, leaf = location.rpartition(".")
+    neighbours = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
+    anywhere = {k.rpartition(".")[2]: k for k in known}
+    for keys in (neighbours, anywhere):
+        if near := difflib.get_close_matches(leaf, keys, n=1):
+            return keys[near[0]]
+    return next(iter(difflib.get_close_matches(location, known, n=1, cutoff=0.5)), None)
 
 
 def _known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:

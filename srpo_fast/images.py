@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
+from srpo_fast.config import UserError
+
 ImageSource = Path | str | bytes | Image.Image
 
 MAX_ASPECT_RATIO = 200  # Qwen2-VL's image processor refuses more
@@ -34,7 +36,7 @@ _UPRIGHT = {  # by EXIF orientation; ImageOps.exif_transpose also rewrites the E
 }
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """An image that cannot be used: the message names it and says what was expected, what came and what to do."""
 
 
@@ -68,7 +70,7 @@ def resize_once(image: Image.Image, *, min_pixels: int, max_pixels: int, factor:
         max_cells=max_pixels // factor**2,
     )
     if not rows:
-        raise ValueError(
+        raise UserError(
             f"no multiple of {factor}x{factor} pixels has between {min_pixels} and {max_pixels} pixels; "
             "widen data.min_pixels .. data.max_pixels"
         )

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from srpo_kernels.reference import srpo_objective, vocab_parallel_token_logprobs_and_entropy
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from srpo_fast.batch import MicroBatch, TrainingSequence
 from srpo_fast.config import LossConfig
+from srpo_kernels.reference import srpo_objective, vocab_parallel_token_logprobs_and_entropy
 
 Metrics = dict[str, Tensor]
 LossFunction = Callable[[MicroBatch, Tensor, "Head"], tuple[Tensor, Metrics]]

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from srpo_kernels import pack_sequences
 from torch import Tensor
 
 from srpo_fast.batch import MicroBatch, Prompt, TrainingSequence
 from srpo_fast.positions import continue_positions
+from srpo_kernels import pack_sequences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ def _concatenate(members: list[TrainingSequence], first_rows: dict[str, int], im
         loss_rows=loss_rows,
         labels=input_ids[loss_rows + 1],
         advantages=_per_token(members, [s.advantage for s in members]),
-        rollout_logprobs=torch.tensor([p for s in members for p, m in zip(s.rollout_logprobs, s.loss_mask) if m]),
+        rollout_logprobs=torch.cat([torch.tensor(s.rollout_logprobs)[torch.tensor(s.loss_mask)] for s in members]),
         token_weights=_per_token(members, [s.token_weight for s in members]),
     )
 

@@ -62,13 +62,13 @@ class Parallel:
 
 
 def start(config: ParallelConfig) -> Parallel:
-    """Joins the process group torchrun described (or one process without it). Raises ConfigError on impossible sizes."""
+    """Joins torchrun's process group, or makes one of this process alone. Raises ConfigError on impossible sizes."""
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}.items():
         os.environ.setdefault(name, value)
     world = int(os.environ["WORLD_SIZE"])
     if world % (config.tp * config.pp):
         raise ConfigError(
-            f"parallel.tp={config.tp} x parallel.pp={config.pp} does not divide the {world} processes torchrun started; "
+            f"parallel.tp={config.tp} x parallel.pp={config.pp} does not divide the {world} processes that run; "
             f"use --nproc-per-node with a multiple of {config.tp * config.pp}"
         )
     device = _device(int(os.environ["LOCAL_RANK"]))

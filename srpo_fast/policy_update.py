@@ -12,6 +12,7 @@ from srpo_fast.schedule import learning_rate
 from srpo_fast.sequences import without_zero_advantage
 from srpo_fast.weight_sync import check_mismatch
 
+
 def update_policy(
     policy: Policy, sequences: Sequence[TrainingSequence], pack: Packer, *, loss: LossConfig,
     optimizer: OptimizerConfig, step: int, steps: int,
@@ -39,7 +40,9 @@ def update_policy(
 
 def _updates(sequences: Sequence[TrainingSequence], updates: int, normalizer: str) -> list[list[TrainingSequence]]:
     """The sequences of each update, whole groups in turn, weighted; updates without a gradient are left out."""
-    shares = [list(sequences[len(sequences) * i // updates : len(sequences) * (i + 1) // updates]) for i in range(updates)]
+    shares = [
+        list(sequences[len(sequences) * i // updates : len(sequences) * (i + 1) // updates]) for i in range(updates)
+    ]
     weighted = [without_zero_advantage(with_token_weights(share, normalizer)) for share in shares if share]
     return [share for share in weighted if share]
 

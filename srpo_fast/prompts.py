@@ -13,6 +13,7 @@ from srpo_fast import torchvision_shim  # noqa: F401
 from transformers import AutoProcessor, ProcessorMixin
 
 from srpo_fast.batch import Prompt, Question
+from srpo_fast.config import UserError
 from srpo_fast.positions import mrope_positions
 
 IMAGE_MARK = "<image>"
@@ -22,7 +23,7 @@ VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", IMAGE_T
 _CONTROL_TOKENS = (*VISION_TOKENS, "<|im_start|>", "<|im_end|>", "<|endoftext|>")
 
 
-class PromptTooLong(ValueError):
+class PromptTooLong(UserError):
     """A prompt of more than max_prompt_tokens: leave the question out, a cut prompt could end inside an image."""
 
 
@@ -47,14 +48,14 @@ class PromptEncoder:
     def from_pretrained(cls, model_dir: Path, max_prompt_tokens: int) -> "PromptEncoder":
         """The encoder of a Hugging Face directory. Raises ValueError if that does not hold a Qwen2.5-VL processor."""
         if not (model_dir / "config.json").is_file():
-            raise ValueError(f"expected a Hugging Face model directory, found no config.json in {model_dir}")
+            raise UserError(f"expected a Hugging Face model directory, found no config.json in {model_dir}")
         remedy = "copy the tokenizer and processor files of the original Qwen2.5-VL model there"
         try:
             processor = AutoProcessor.from_pretrained(model_dir)
         except (OSError, ValueError) as error:
-            raise ValueError(f"expected a readable processor in {model_dir}, got: {error}; {remedy}") from error
+            raise UserError(f"expected a readable processor in {model_dir}, got: {error}; {remedy}") from error
         if not hasattr(processor, "image_processor") or IMAGE_TOKEN not in processor.tokenizer.get_vocab():
-            raise ValueError(f"expected an image processor in {model_dir}, got {type(processor).__name__}; {remedy}")
+            raise UserError(f"expected an image processor in {model_dir}, got {type(processor).__name__}; {remedy}")
         return cls(processor, max_prompt_tokens)
 
     def encode(self, question: Question, system_prompt: str) -> Prompt:
@@ -114,7 +115,7 @@ class PromptEncoder:
         )
         token_ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         if token_ids.count(self.image_token_id) != len(question.images):
-            raise ValueError(
+            raise UserError(
                 f"question {question.id}: expected {len(question.images)} image tokens in the prompt, got "
                 f"{token_ids.count(self.image_token_id)}; the system prompt must hold none and the model's chat "
                 f"template must write {IMAGE_TOKEN} for an image"
@@ -128,7 +129,7 @@ class PromptEncoder:
         for width, height in (image.size for image in question.images):
             in_budget = size["shortest_edge"] <= width * height <= size["longest_edge"]
             if width % factor or height % factor or not in_budget:
-                raise ValueError(
+                raise UserError(
                     f"question {question.id}: expected images of multiples of {factor} pixels a side and "
                     f"{size['shortest_edge']} to {size['longest_edge']} pixels in all, as the model's image processor "
                     f"has it, got {width}x{height}; use images.resize_once with data.min_pixels and data.max_pixels "
@@ -151,13 +152,13 @@ def _parts(question: Question) -> list[dict[str, str]]:
     """The user's message: text, and an image part in the place of every mark."""
     texts = question.text.split(IMAGE_MARK)
     if len(texts) - 1 != len(question.images):
-        raise ValueError(
+        raise UserError(
             f"question {question.id}: expected one {IMAGE_MARK} mark for each of its {len(question.images)} images, "
             f"got {len(texts) - 1} marks; put them where the images belong"
         )
     found = [token for token in _CONTROL_TOKENS if token in question.text]
     if found:
-        raise ValueError(
+        raise UserError(
             f"question {question.id}: expected plain text and {IMAGE_MARK} marks, got the control tokens "
             f"{', '.join(found)}; take them out (videos are not supported)"
         )

@@ -2,7 +2,7 @@
 
 
 def learning_rate(update: int, updates: int, peak: float, warmup: int, decay_share: float) -> float:
-    """Linear warm-up over `warmup` updates, constant, then linear to zero over the last `decay_share` of all updates."""
+    """Linear warm-up over `warmup` updates, constant, linear to zero over the last `decay_share` of all updates."""
     if update < warmup:
         return peak * (update + 1) / warmup
     decay = decay_share * updates

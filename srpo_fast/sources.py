@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from srpo_fast.batch import Question
 from srpo_fast.config import Config, ConfigError
@@ -15,6 +15,7 @@ from srpo_fast.parallel import Parallel, barrier
 from srpo_fast.reflection.teacher import Teacher
 
 Split = Literal["train", "validation", "heldout"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 EMBEDDED = "embedded"
 EMBEDDED_TRAIN_QUESTIONS = 16_384

@@ -22,7 +22,7 @@ def install() -> None:
     if torch.version.cuda is not None or "torchvision" in sys.modules:
         return
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except RuntimeError:  # operator torchvision::nms does not exist
         for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
             del sys.modules[name]

@@ -3,8 +3,8 @@
     base policy -> its answers -> a teacher's reflections -> cold-start SFT              (stage 1)
     prompts -> groups of completions -> rewards -> advantages -> update -> weight sync   (stage 2, one step)
 
-What this GRPO leaves out: no critic, no reference model and no second log-prob pass (the KL term is off and a step makes
-one update, as SRPO's recipe has it), no sampling by stale weights (the engine is synced every step).
+What this GRPO leaves out: a critic; a reference model and a second log-prob pass (SRPO's recipe has no KL term and one
+update a step); sampling by stale weights (the engine is synced every step).
 """
 
 import argparse
@@ -90,7 +90,8 @@ class Trainer:
 
     def stage_1(self) -> None:
         config = self.config
-        assert config.reflection and config.cold_start
+        assert config.reflection is not None
+        assert config.cold_start is not None
         questions = self.train[: config.reflection.prompts]
         sampling = Sampling(
             samples=1, temperature=config.reflection.temperature, max_tokens=config.reflection.max_tokens,
@@ -173,7 +174,9 @@ class Trainer:
         with self.monitor.phase("evaluation", 2 * len(questions), label=f"validation, step {step + 1}") as bar:
             return validation_metrics(self._measure(questions, self.format, "validation", bar.advance))
 
-    def _measure(self, questions: Sequence[Question], answer_format: AnswerFormat, split: str, progress: Progress) -> HeldOut:
+    def _measure(
+        self, questions: Sequence[Question], answer_format: AnswerFormat, split: str, progress: Progress
+    ) -> HeldOut:
         return evaluate(
             self.engine, self.encode(questions, answer_format), answer_format,
             max_tokens=self.config.rollout.max_tokens, stream=(self.config.run.seed, split),

@@ -135,6 +135,18 @@ def test_a_bad_line_is_named_with_its_field(folder, record, message):
         read(path)
 
 
+def test_an_id_given_twice_is_refused(folder):
+    with pytest.raises(ValueError, match=r"line 3: field id: 7 is also that of line 1.*make ids unique"):
+        read(write_lines(folder / "q.jsonl", {**GOOD, "id": 7}, GOOD, {**GOOD, "id": "7"}))
+
+
+def test_a_slice_is_lazy_too(folder):
+    (folder / "bad.png").write_bytes((folder / "b.png").read_bytes()[:60])  # the header alone
+    questions = read(write_lines(folder / "q.jsonl", GOOD, {**GOOD, "image": "bad.png"}, {**GOOD, "image": "a.png"}))
+    assert [q.id for q in questions[::2]] == ["q-1", "q-3"]
+    assert len(questions[1:]) == 2
+
+
 def test_problems_are_reported_together_and_at_most_twenty(folder):
     bad = {"question": "1?"}
     with pytest.raises(ValueError, match=r"(?s)line 2: field answer.*line 4: field answer") as few:
@@ -210,6 +222,15 @@ def test_every_epoch_is_a_permutation(num_questions, share, seed):
         assert sorted(seen[begin : begin + num_questions]) == list(range(num_questions))
 
 
+@given(num_questions=st.integers(1, 12), share=st.integers(1, 12), seed=st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_no_step_has_a_question_twice(num_questions, share, seed):
+    sampler = PromptSampler(num_questions, min(share, num_questions), seed)
+    for _ in range(30):
+        step = sampler.next()
+        assert len(set(step)) == len(step)
+
+
 def test_epochs_and_seeds_differ_and_runs_repeat():
     def epochs(seed: int) -> list[list[int]]:
         sampler = PromptSampler(50, 50, seed)
@@ -230,9 +251,9 @@ def test_resuming_repeats_and_skips_nothing(steps):
     assert [resumed.next() for _ in range(9)] == [whole.next() for _ in range(9)]
 
 
-@pytest.mark.parametrize("other", [PromptSampler(11, 3, 7), PromptSampler(10, 3, 8)])
+@pytest.mark.parametrize("other", [PromptSampler(11, 3, 7), PromptSampler(10, 4, 7), PromptSampler(10, 3, 8)])
 def test_a_state_of_other_data_is_refused(other):
-    with pytest.raises(ValueError, match="resume with the data and seed of the checkpoint"):
+    with pytest.raises(ValueError, match="resume with the data and settings of the checkpoint"):
         other.load_state_dict(PromptSampler(10, 3, 7).state_dict())
 
 

@@ -44,7 +44,12 @@ class VarlenCoreAttention(MegatronModule):
     """Megatron's core_attention for thd-packed, causal self-attention without dropout."""
 
     def __init__(
-        self, config: TransformerConfig, layer_number: int, *args: Any, softmax_scale: float | None = None, **kwargs: Any
+        self,
+        config: TransformerConfig,
+        layer_number: int,
+        *args: Any,
+        softmax_scale: float | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(config=config)
         self.scale = softmax_scale or 1.0 / math.sqrt(config.kv_channels)

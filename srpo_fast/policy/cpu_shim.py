@@ -16,9 +16,22 @@ import torch
 
 MEGATRON_VERSION = "0.16.1"
 
-_FACTORIES = (
-    "arange empty empty_like eye full full_like ones ones_like rand randn tensor as_tensor zeros zeros_like".split()
-)
+_FACTORIES = [
+    "arange",
+    "empty",
+    "empty_like",
+    "eye",
+    "full",
+    "full_like",
+    "ones",
+    "ones_like",
+    "rand",
+    "randn",
+    "tensor",
+    "as_tensor",
+    "zeros",
+    "zeros_like",
+]
 
 
 class _CudaOnCpu:

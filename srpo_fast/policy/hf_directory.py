@@ -88,4 +88,3 @@ def _check_same_layout(base: HFDirectory, exported: HFDirectory) -> None:
 
 def torch_dtype(name: str) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
-

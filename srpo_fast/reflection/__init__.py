@@ -1,1 +1,1 @@
-"""Stage 1: the policy answers, a stronger teacher reflects with the ground truth in hand, the policy learns the form."""
+"""Stage 1: the policy answers, a teacher reflects with the ground truth in hand, the policy learns the form."""

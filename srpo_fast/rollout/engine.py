@@ -70,12 +70,12 @@ class RolloutEngine:
             )
         self.policy_version = -1
         self._decode = decode
-        self._bans = {token: -100.0 for token in banned_ids}
+        self._bans = dict.fromkeys(banned_ids, -100.0)
         self._after_load = vllm_touch_points.after_load(parallel.device)
         self._parallel = parallel
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
-        """Replaces the engine's weights by whole tensors under Hugging Face names and forgets all it computed before."""
+        """Replaces the engine's weights by whole tensors under Hugging Face names; what it had cached is forgotten."""
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
         self.llm.apply_model(self._after_load)
         self.llm.llm_engine.reset_encoder_cache()

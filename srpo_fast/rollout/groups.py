@@ -18,10 +18,9 @@ def sample_groups(
 
     Which engine samples a prompt does not change the samples: their seeds depend on run, step, prompt and sample only.
     """
+    report = None if progress is None else lambda n: progress(n * parallel.engines)  # the others are about as far
     share = range(parallel.engine_rank, len(prompts), parallel.engines)
-    completions = engine.generate(
-        [prompts[i] for i in share], sampling, policy_version=policy_version, progress=progress
-    )
+    completions = engine.generate([prompts[i] for i in share], sampling, policy_version=policy_version, progress=report)
     mine = {
         i: (group, tuple(score(completion, prompts[i]) for completion in group))
         for i, group in zip(share, completions, strict=True)
@@ -29,6 +28,4 @@ def sample_groups(
     everyone: dict[int, Any] = {}
     for theirs in gather_from_engines(mine, parallel):
         everyone |= theirs
-    return [
-        Group(prompt=prompt, completions=everyone[i][0], scores=everyone[i][1]) for i, prompt in enumerate(prompts)
-    ]
+    return [Group(prompt=prompt, completions=everyone[i][0], scores=everyone[i][1]) for i, prompt in enumerate(prompts)]

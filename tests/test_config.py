@@ -1,0 +1,153 @@
+"""The config of a run: every mistake is named, in one line, with what to do."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from srpo_fast.config import DEFAULT_CONFIG, Config, ConfigError, dump_config, load_config
+
+CONFIGS = sorted(DEFAULT_CONFIG.parent.glob("*.yaml"))
+
+
+def refusal(*overrides: str, path: Path = DEFAULT_CONFIG) -> str:
+    """The one line that says why these overrides are refused."""
+    with pytest.raises(ConfigError) as error:
+        load_config(path, list(overrides))
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_that_ships_is_valid(path):
+    config = load_config(path, [])
+    assert config.run.dir.parts[0] == "runs"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_resolved_config_reads_back_as_the_same_run(path, tmp_path):
+    config = load_config(path, ["run.seed=3", "optimizer.betas=[0.8, 0.9]"])
+    resolved = write(tmp_path / "config.resolved.yaml", dump_config(config))
+    assert load_config(resolved, []) == config
+    # nothing is left to defaults that a later release may change
+    assert yaml.safe_load(resolved.read_text())["loss"]["clip_low"] == config.loss.clip_low
+
+
+def test_without_a_config_file_the_embedded_run_is_the_default():
+    assert load_config(DEFAULT_CONFIG, []).model.path == "embedded"
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [
+        ("stepz=3", "steps"),
+        ("optimiser.lr=1", "optimizer.lr"),
+        ("rollout.group_sise=4", "rollout.group_size"),
+        ("loss.clip_hi=0.3", "loss.clip_high"),
+        ("cold_start.epoch=1", "cold_start.epochs"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(override, nearest):
+    message = refusal(override)
+    assert "unknown key" in message
+    assert re.search(rf"did you mean {re.escape(nearest.split('.')[0])}", message)
+    assert nearest.split(".")[-1] in message or "optimizer" in message
+
+
+def test_a_key_like_no_other_is_refused_without_a_guess():
+    assert refusal("zzzzqqqq=1") == "unknown key zzzzqqqq"
+
+
+def test_all_mistakes_are_named_at_once():
+    message = refusal("steps=-1", "rollout.group_sise=4", "parallel.tp=0", "loss.normalizer=words")
+    for part in ("steps", "rollout.group_sise", "parallel.tp", "loss.normalizer"):
+        assert part in message
+    assert "got -1" in message
+    assert "'completion' or 'token'" in message
+
+
+def test_a_missing_key_is_named(tmp_path):
+    path = write(tmp_path / "short.yaml", "run: {dir: runs/x}\nmodel: {}\ndata: {train: embedded}\n")
+    message = refusal(path=path)
+    assert "missing key model.path" in message
+    assert "missing key prompt" in message
+
+
+def test_overrides_replace_values_of_any_kind():
+    config = load_config(
+        DEFAULT_CONFIG,
+        ["steps=7", "optimizer.lr=1e-3", "data.validation=null", "optimizer.betas=[0.5, 0.6]", "run.dir=runs/a=b"],
+    )
+    assert config.steps == 7
+    assert config.optimizer.lr == 1e-3  # YAML alone reads 1e-3 as text
+    assert config.data.validation is None
+    assert config.optimizer.betas == (0.5, 0.6)
+    assert config.run.dir == Path("runs/a=b")
+
+
+def test_the_later_override_wins():
+    assert load_config(DEFAULT_CONFIG, ["steps=7", "steps=8"]).steps == 8
+
+
+def test_a_section_can_be_taken_out_and_put_in(tmp_path):
+    without = load_config(DEFAULT_CONFIG, ["reflection=null", "cold_start=null"])
+    assert without.reflection is None
+    assert without.cold_start is None
+    resolved = write(tmp_path / "without.yaml", dump_config(without))
+    again = load_config(resolved, ["reflection.teacher=embedded", "cold_start.epochs=2"])
+    assert again.reflection
+    assert again.cold_start
+    assert again.cold_start.epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("steps", "section.key=value"),
+        ("=3", "section.key=value"),
+        ("steps=[1", "not valid YAML"),
+        ("steps.more=1", "steps is a value, not a section"),
+        ("run.dir.sub.x=1", "dir is a value, not a section"),
+        ("steps=many", "got 'many'"),
+        ("model.dtype=float16", "got 'float16'"),
+    ],
+)
+def test_an_override_that_cannot_be_meant_says_why(override, says):
+    assert says in refusal(override)
+
+
+def test_stage_1_needs_both_of_its_sections():
+    assert "give both sections or neither" in refusal("cold_start=null")
+
+
+def test_the_length_reward_needs_its_bounds_in_order():
+    message = refusal("reward.target_ratio=5", "reward.max_ratio=4")
+    assert "max_ratio (4.0) must be greater than target_ratio (5.0)" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("a: [", "not valid YAML"), ("- a\n- b\n", "must hold a mapping of sections, got list"), ("", "got NoneType")],
+)
+def test_a_file_that_is_no_config_is_refused(tmp_path, text, says):
+    assert says in refusal(path=write(tmp_path / "x.yaml", text))
+
+
+def test_a_missing_file_is_refused_and_says_where_configs_are(tmp_path):
+    message = refusal(path=tmp_path / "nowhere.yaml")
+    assert "nowhere.yaml does not exist" in message
+    assert "configs/" in message
+
+
+def test_a_config_cannot_change_during_a_run():
+    config = load_config(DEFAULT_CONFIG, [])
+    with pytest.raises(ValueError, match="frozen"):
+        config.steps = 3
+    assert isinstance(config, Config)
