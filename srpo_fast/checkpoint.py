@@ -61,8 +61,8 @@ def load_latest(root: Path, parallel: Parallel) -> Checkpoint | None:
     if saved != now:
         raise ConfigError(f"checkpoint {folder} was saved with (tp, pp)={saved}, this run has {now}; use the same")
     file = folder / _file_name(parallel)
-    if _sha256(file) != manifest["files"].get(file.name):
-        raise ConfigError(f"checkpoint file {file} is damaged (its hash differs); delete {folder} to use an older one")
+    if not file.is_file() or _sha256(file) != manifest["files"].get(file.name):
+        raise ConfigError(f"checkpoint file {file} is missing or damaged; delete {folder} to use an older one")
     content = torch.load(file, map_location="cpu", weights_only=False)
     if missing := set(Checkpoint.__slots__) - content.keys():
         raise ConfigError(f"checkpoint {file} lacks {sorted(missing)}; delete {folder} to use an older one")

@@ -1,21 +1,42 @@
 """The `srpo` command: one thin function a sub-command. Exit code 0, or 2 with one line on a user's mistake."""
 
 import argparse
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from srpo_fast.config import UserError, load_config
+from srpo_fast.config import UserError, config_from_arguments, load_config
 
 
-def report(options: argparse.Namespace) -> None:
+def train(options: argparse.Namespace) -> int:
+    """torchrun srpo_fast/train.py on this machine, with train.py's exit code and without torchrun's own report."""
+    config_from_arguments(options.arguments)  # a mistake shows at once, before anything large is imported
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # else torchrun sets it, and says so
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    script = Path(__file__).with_name("train.py")
+    launch = ["--standalone", "--nproc-per-node", str(options.ranks), str(script), *options.arguments]
+    try:
+        torchrun.run(torchrun.parse_args(launch))
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode  # as a shell counts signals
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
     """Writes report.html of a run directory anew, also while the run goes on."""
     from srpo_fast.monitor.report import write_report
 
     print(write_report(options.run))
+    return 0
 
 
-def validate(options: argparse.Namespace) -> None:
+def validate(options: argparse.Namespace) -> int:
     """Checks a config and, where they are files, the head of its questions."""
     config = load_config(options.config, options.overrides)
     from srpo_fast.sources import SPLITS, open_questions
@@ -26,11 +47,19 @@ def validate(options: argparse.Namespace) -> None:
             _ = questions[index]
         print(f"{split}: {len(questions):,} questions")
     print(f"{options.config} is valid")
+    return 0
 
 
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="srpo", description="SRPO for Qwen2.5-VL")
     commands = root.add_subparsers(required=True, metavar="command")
+
+    command = commands.add_parser("train", help=train.__doc__)
+    command.add_argument("--ranks", type=int, default=min(2, os.cpu_count() or 1), help="processes on this machine")
+    command.add_argument(
+        "arguments", nargs=argparse.REMAINDER, help="train.py's own: --config F.yaml, section.key=value"
+    )
+    command.set_defaults(run_command=train)
 
     command = commands.add_parser("report", help=report.__doc__)
     command.add_argument("run", type=Path, metavar="RUN", help="a run directory")
@@ -46,8 +75,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
-        options.run_command(options)
+        return options.run_command(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0

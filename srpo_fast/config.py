@@ -3,6 +3,7 @@
 The defaults here are the paper's where it gives a value; configs/*.yaml say where each value comes from.
 """
 
+import argparse
 import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -173,6 +174,15 @@ def load_config(path: Path, overrides: list[str]) -> Config:
         return Config.model_validate(document)
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(e) for e in error.errors())) from error
+
+
+def config_from_arguments(arguments: list[str]) -> Config:
+    """What train.py's command line says: --config F.yaml and any number of section.key=value."""
+    parser = argparse.ArgumentParser(prog="train.py", description="Trains Qwen2.5-VL with SRPO.")
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="a YAML file (default: %(default)s)")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="replaces one value of the config")
+    options = parser.parse_args(arguments)
+    return load_config(options.config, options.overrides)
 
 
 def dump_config(config: Config) -> str:

@@ -1,6 +1,7 @@
 """Questions become prompts here, once, for engine and policy alike: template, tokens, pixels, positions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,14 @@ class PromptEncoder:
             pixel_values=self._pixel_values(question, grid),
             image_grid_thw=grid,
         )
+
+    def encode_all(self, questions: Iterable[Question], system_prompt: str) -> list[Prompt]:
+        """The prompts of `questions` in order; those over max_prompt_tokens are left out, never cut."""
+        prompts = []
+        for question in questions:
+            with suppress(PromptTooLong):
+                prompts.append(self.encode(question, system_prompt))
+        return prompts
 
     @property
     def merge_size(self) -> int:

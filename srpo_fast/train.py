@@ -7,11 +7,11 @@ What this GRPO leaves out: a critic; a reference model and a second log-prob pas
 update a step); sampling by stale weights (the engine is synced every step).
 """
 
-import argparse
+import os
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -20,7 +20,7 @@ from srpo_fast.advantages import accuracy_filter, group_advantages
 from srpo_fast.answer_format import AnswerFormat, one_answer_format, rollout_format
 from srpo_fast.batch import Group, HeldOut, Prompt, Question
 from srpo_fast.checkpoint import Checkpoint
-from srpo_fast.config import DEFAULT_CONFIG, Config, UserError, load_config
+from srpo_fast.config import Config, UserError, config_from_arguments
 from srpo_fast.dataset import PromptSampler
 from srpo_fast.evaluation.heldout import evaluate
 from srpo_fast.monitor.run_monitor import Monitor, open_monitor
@@ -140,7 +140,8 @@ class Trainer:
             )  # fmt: skip
         with timer("sync"):
             sync_weights(self.policy, self.engine)
-        return rollout_metrics(groups, kept_P) | trained, groups
+        left_out = config.data.prompts_per_step - len(groups)
+        return rollout_metrics(groups, kept_P) | {"rollout/prompts_too_long": float(left_out)} | trained, groups
 
     def rollout_sampling(self, step: int) -> Sampling:
         r = self.config.rollout
@@ -152,7 +153,11 @@ class Trainer:
     # --- what both stages use ---
 
     def encode(self, questions: Sequence[Question], answer_format: AnswerFormat) -> list[Prompt]:
-        return [self.encoder.encode(question, answer_format.system_prompt) for question in questions]
+        """Every rank encodes every prompt: deterministic, and cheaper than sending tokens and pixels around."""
+        prompts = self.encoder.encode_all(questions, answer_format.system_prompt)
+        if not prompts:
+            raise UserError("every prompt is longer than data.max_prompt_tokens; raise it or lower data.max_pixels")
+        return prompts
 
     def sample(
         self, prompts: list[Prompt], sampling: Sampling, answer_format: AnswerFormat, progress: Progress | None = None
@@ -204,21 +209,15 @@ class Trainer:
         return state.step
 
 
-def parse_arguments(arguments: list[str]) -> Config:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="a YAML file (default: %(default)s)")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="replaces one value of the config")
-    options = parser.parse_args(arguments)
-    return load_config(options.config, options.overrides)
-
-
 def main(arguments: list[str]) -> int:
     try:
-        config = parse_arguments(arguments)
+        config = config_from_arguments(arguments)
         parallel = start(config.parallel)
         with open_monitor(config, parallel.rank) as monitor:
             Trainer(config, parallel, monitor).run()
     except UserError as error:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(10)  # rank 0 met the same error; the first to leave ends the others
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
     stop()

@@ -2,6 +2,9 @@
 
 import os
 import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 # read when torch, vLLM and transformers are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,9 +14,32 @@ import numpy as np
 import pytest
 import torch
 
+if TYPE_CHECKING:
+    from srpo_fast.parallel import Parallel
+
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - libraries under test draw from the global generator
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def one_process() -> "Iterator[Parallel]":
+    """The process group of one rank: policies, engines and checkpoints of all tests share it."""
+    from srpo_fast.config import ParallelConfig
+    from srpo_fast.parallel import start, stop
+
+    yield start(ParallelConfig())
+    stop()
+
+
+@pytest.fixture(scope="session")
+def untrained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face directory: the embedded model with random weights."""
+    from srpo_fast.embedded.model import write_untrained_model
+
+    path = tmp_path_factory.mktemp("untrained_model")
+    write_untrained_model(path, seed=0)
+    return path

@@ -55,6 +55,7 @@ def test_advantages_of_a_group_sum_to_zero_and_keep_the_order(scale, rows):
     advantages_PG = group_advantages(rewards_PG, scale)
     assert advantages_PG.shape == rewards_PG.shape
     assert advantages_PG.isfinite().all()
+    assert advantages_PG.equal(group_advantages(rewards_PG.double(), scale))
     torch.testing.assert_close(advantages_PG.sum(dim=1), torch.zeros(len(rows)), rtol=0, atol=1e-5)
     in_order = advantages_PG.gather(1, rewards_PG.argsort(dim=1))
     assert (in_order.diff(dim=1) >= 0).all()

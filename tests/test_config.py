@@ -1,6 +1,5 @@
 """The config of a run: every mistake is named, in one line, with what to do."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -45,20 +44,18 @@ def test_without_a_config_file_the_embedded_run_is_the_default():
 
 
 @pytest.mark.parametrize(
-    ("override", "nearest"),
+    ("override", "unknown", "nearest"),
     [
-        ("stepz=3", "steps"),
-        ("optimiser.lr=1", "optimizer.lr"),
-        ("rollout.group_sise=4", "rollout.group_size"),
-        ("loss.clip_hi=0.3", "loss.clip_high"),
-        ("cold_start.epoch=1", "cold_start.epochs"),
+        ("stepz=3", "stepz", "steps"),
+        ("optimiser.lr=1", "optimiser", "optimizer"),
+        ("rollout.group_sise=4", "rollout.group_sise", "rollout.group_size"),
+        ("cold_start.epoch=1", "cold_start.epoch", "cold_start.epochs"),
+        ("rollout.clip_low=0.3", "rollout.clip_low", "loss.clip_low"),  # the right name in the wrong section
+        ("optimizer.learning_rate=1", "optimizer.learning_rate", "optimizer.lr"),
     ],
 )
-def test_an_unknown_key_names_the_nearest_known_one(override, nearest):
-    message = refusal(override)
-    assert "unknown key" in message
-    assert re.search(rf"did you mean {re.escape(nearest.split('.')[0])}", message)
-    assert nearest.split(".")[-1] in message or "optimizer" in message
+def test_an_unknown_key_names_the_nearest_known_one(override, unknown, nearest):
+    assert refusal(override) == f"unknown key {unknown}; did you mean {nearest}?"
 
 
 def test_a_key_like_no_other_is_refused_without_a_guess():
@@ -124,7 +121,7 @@ def test_an_override_that_cannot_be_meant_says_why(override, says):
 
 
 def test_stage_1_needs_both_of_its_sections():
-    assert "give both sections or neither" in refusal("cold_start=null")
+    assert refusal("cold_start=null") == "config: reflection and cold_start are one stage: give both sections or neither"
 
 
 def test_the_length_reward_needs_its_bounds_in_order():

@@ -2,8 +2,9 @@
 
 import warnings
 
-# Megatron says at import, four times, that Transformer Engine is absent; our layer spec does not want it
-warnings.filterwarnings("ignore", message="Transformer Engine and Apex are not installed")
+# Megatron says many times that Transformer Engine and Apex are absent; our layer spec does not want them
+warnings.filterwarnings("ignore", message="(Transformer Engine and )?Apex (is|are) not installed")
+warnings.filterwarnings("ignore", message="full scope is deprecated")  # of a default of its own
 
 from srpo_fast.policy.model import Policy  # noqa: E402
 

@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,4 @@ def _report_to(progress: Progress) -> Any:
             progress(int(n or 0))
             return super().update(n)
 
-        def display(self, *args: Any, **kwargs: Any) -> None:
-            pass
-
-    return lambda *args, **kwargs: Silent(*args, **kwargs)
+    return lambda *args, **kwargs: Silent(*args, **kwargs | {"file": io.StringIO()})

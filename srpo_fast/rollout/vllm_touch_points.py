@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +16,7 @@ VLLM_VERSION = "0.32.0"
 
 # on a CPU, vLLM's registration of custom operators makes torch say that Triton is absent
 logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message="`torch.distributed.reduce_op` is deprecated")
 
 
 def check_version() -> None:

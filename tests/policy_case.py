@@ -1,0 +1,85 @@
+"""One update for policies to agree on: prompts with none, one and two images, several completions, uneven lengths."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from srpo_fast.batch import Question, TrainingSequence
+from srpo_fast.config import OptimizerConfig
+from srpo_fast.loss import with_token_weights
+from srpo_fast.packing import Packer, pack
+from srpo_fast.parallel import Parallel
+from srpo_fast.policy import Policy
+from srpo_fast.prompts import PromptEncoder
+
+OPTIMIZER = OptimizerConfig(lr=1e-3, betas=(0.9, 0.99))
+SYSTEM = "reflect"
+WIDE, TALL, SMALL = (112, 28), (56, 84), (28, 28)
+
+
+def make_question(name: str, text: str, *sizes: tuple[int, int]) -> Question:
+    """A question with a noise image of every (width, height)."""
+    rng = np.random.default_rng(len(name) + len(text))
+    images = tuple(Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in sizes)
+    return Question(id=name, text=text, images=images, answer="9")
+
+
+QUESTIONS = (
+    make_question("none", "What is 3 + 4?"),
+    make_question("one", "<image>What is the sum of the digits?", WIDE),
+    make_question("two", "Which is larger, <image> or <image>?", TALL, SMALL),
+)
+
+
+def open_encoder(model_dir: Path) -> PromptEncoder:
+    return PromptEncoder.from_pretrained(model_dir, max_prompt_tokens=96)
+
+
+def open_policy(model_dir: Path, parallel: Parallel) -> Policy:
+    encoder = open_encoder(model_dir)
+    return Policy(
+        model_dir, dtype="float32", seed=0, parallel=parallel, banned_ids=encoder.banned_ids, temperature=1.0
+    )  # fmt: skip
+
+
+def make_sequences(model_dir: Path) -> list[TrainingSequence]:
+    """Two completions of every question, weighted, with masks, advantages and log-probs an engine could have sent."""
+    encoder, chance = open_encoder(model_dir), torch.Generator().manual_seed(0)
+    sequences = []
+    for number, question in enumerate(QUESTIONS * 2):
+        length = 3 + 4 * number
+        sequences.append(
+            TrainingSequence(
+                prompt=encoder.encode(question, SYSTEM),
+                completion_ids=tuple(torch.randint(256, (length,), generator=chance).tolist()),
+                loss_mask=tuple(i % 6 != 4 for i in range(length)),
+                advantage=1.5 - number,
+                rollout_logprobs=tuple((-5.9 + 0.1 * torch.randn(length, generator=chance)).tolist()),
+                token_weight=0.0,
+            )
+        )
+    return with_token_weights(sequences, "completion")
+
+
+def packer(model_dir: Path, parallel: Parallel, tokens_per_micro_batch: int) -> Packer:
+    encoder = open_encoder(model_dir)
+    return partial(
+        pack, tokens_per_micro_batch=tokens_per_micro_batch, dp=parallel.dp, dp_rank=parallel.dp_rank,
+        merge_size=encoder.merge_size, image_token_id=encoder.image_token_id,
+    )  # fmt: skip
+
+
+def perturb(policy: Policy, size: float, seed: int) -> None:
+    """Moves every weight of an unsharded policy."""
+    chance = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in policy.language_model.parameters():
+            parameter += size * torch.randn(parameter.shape, generator=chance)
+
+
+def alone(sequence: TrainingSequence) -> list[TrainingSequence]:
+    return [replace(sequence, token_weight=1.0 / sum(sequence.loss_mask))]

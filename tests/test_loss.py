@@ -1,0 +1,195 @@
+"""The loss of an update: shares that sum to one, and a gradient that does not depend on how the update is cut."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from srpo_fast.batch import Prompt, Question, TrainingSequence
+from srpo_fast.config import LossConfig
+from srpo_fast.loss import (
+    Head,
+    LossFunction,
+    logprobs_only,
+    srpo_loss,
+    supervised_loss,
+    token_weights,
+    with_token_weights,
+)
+from srpo_fast.packing import pack
+from srpo_fast.sequences import without_zero_advantage
+
+VOCAB = 32
+HEAD = Head(vocab_start=0, group=None, banned_ids=torch.tensor([], dtype=torch.int64), temperature=1.0)
+
+
+def make_sequence(number: int, length: int, advantage: float) -> TrainingSequence:
+    prompt = Prompt(
+        question=Question(id=str(number), text="", images=(), answer=""),
+        engine_token_ids=(),
+        token_ids=torch.randint(VOCAB, (2 + number % 4,)),
+        position_ids=torch.arange(2 + number % 4).repeat(3, 1),
+        pixel_values=torch.empty(0, 8),
+        image_grid_thw=torch.empty(0, 3, dtype=torch.int64),
+    )
+    return TrainingSequence(
+        prompt=prompt,
+        completion_ids=tuple(torch.randint(VOCAB, (length,)).tolist()),
+        loss_mask=tuple(i % 5 != 3 for i in range(length)),
+        advantage=advantage,
+        rollout_logprobs=tuple((-3.5 + torch.randn(length)).tolist()),
+        token_weight=0.0,
+    )
+
+
+def make_sequences() -> list[TrainingSequence]:
+    """Of many lengths; every third has advantage 0."""
+    return [make_sequence(i, 1 + i * 7 % 12, 0.0 if i % 3 == 0 else math.sin(i)) for i in range(14)]
+
+
+def packed(sequences: list[TrainingSequence], budget: int = 1000, dp: int = 1, dp_rank: int = 0):
+    return pack(
+        sequences, tokens_per_micro_batch=budget, dp=dp, dp_rank=dp_rank, merge_size=2, image_token_id=-1
+    ).micro_batches  # fmt: skip
+
+
+def table_model() -> Tensor:
+    """A policy whose logits [V] depend on the current token alone, in float64."""
+    return torch.randn(VOCAB, VOCAB, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+
+
+def loss_and_gradient(micro_batches, loss: LossFunction, head: Head = HEAD) -> tuple[float, Tensor]:
+    """The update's loss and its gradient in the table, summed over micro-batches."""
+    table, total = table_model(), 0.0
+    for batch in micro_batches:
+        part, _ = loss(batch, table[batch.input_ids[batch.loss_rows]], head)
+        part.backward()
+        total += float(part.detach())
+    assert table.grad is not None
+    return total, table.grad
+
+
+@pytest.mark.parametrize("normalizer", ["completion", "token"])
+def test_the_weights_of_all_loss_tokens_sum_to_one(normalizer):
+    lengths = [3, 1, 20, 7]
+    weights = token_weights(lengths, normalizer)
+    assert sum(n * w for n, w in zip(lengths, weights, strict=True)) == pytest.approx(1.0, abs=1e-15)
+
+
+def test_the_normalizers_are_the_two_means():
+    assert token_weights([1, 4], "completion") == [0.5, 0.125]  # mean over completions of token means
+    assert token_weights([1, 4], "token") == [0.2, 0.2]  # mean over tokens
+
+
+def test_masked_tokens_do_not_count_in_the_weights():
+    sequence = replace(make_sequence(0, 4, 1.0), loss_mask=(True, False, False, True))
+    (weighted,) = with_token_weights([sequence], "completion")
+    assert weighted.token_weight == 0.5
+
+
+@pytest.mark.parametrize("normalizer", ["completion", "token"])
+def test_loss_and_gradient_do_not_depend_on_micro_batches_or_ranks(normalizer):
+    loss = srpo_loss(LossConfig(importance_cap=2.0))
+    sequences = with_token_weights(make_sequences(), normalizer)
+    whole, gradient = loss_and_gradient(packed(sequences), loss)
+    cut, cut_gradient = loss_and_gradient(packed(sequences, budget=18), loss)
+    ranks = [row for rank in range(3) for row in packed(sequences, budget=30, dp=3, dp_rank=rank)]
+    spread, spread_gradient = loss_and_gradient(ranks, loss)
+    assert len(packed(sequences, budget=18)) > 5
+    assert gradient.abs().max() > 1e-3
+    for value, other in ((cut, cut_gradient), (spread, spread_gradient)):
+        assert value == pytest.approx(whole, abs=1e-12)
+        assert (other - gradient).abs().max() < 1e-12
+
+
+def test_sequences_without_advantage_can_be_left_out():
+    loss = srpo_loss(LossConfig())
+    sequences = with_token_weights(make_sequences(), "completion")
+    kept = without_zero_advantage(sequences)
+    assert 0 < len(kept) < len(sequences)
+    whole, gradient = loss_and_gradient(packed(sequences), loss)
+    short, short_gradient = loss_and_gradient(packed(kept), loss)
+    assert short == pytest.approx(whole, abs=1e-12)
+    assert (short_gradient - gradient).abs().max() < 1e-12
+
+
+def test_a_rank_that_idles_changes_nothing():
+    loss = srpo_loss(LossConfig())
+    sequences = with_token_weights([make_sequence(1, 5, 1.0)], "token")
+    whole, gradient = loss_and_gradient(packed(sequences), loss)
+    both, both_gradient = loss_and_gradient([*packed(sequences, dp=2), *packed(sequences, dp=2, dp_rank=1)], loss)
+    assert both == whole
+    assert torch.equal(both_gradient, gradient)
+
+
+def test_the_loss_of_one_token_by_hand():
+    """On policy the ratio is 1: loss = - w c A, gradient = - w c A d(log p)."""
+    sequence = replace(
+        make_sequence(1, 1, 2.0), completion_ids=(0,), loss_mask=(True,), rollout_logprobs=(-4.0,), token_weight=0.5
+    )
+    (batch,) = packed([sequence])
+    logits = torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
+    loss, metrics = srpo_loss(LossConfig(importance_cap=None))(batch, logits, HEAD)
+    loss.backward()
+    assert loss.item() == pytest.approx(-1.0)
+    assert logits.grad is not None
+    assert logits.grad[0].tolist() == pytest.approx([-0.75, 0.25, 0.25, 0.25])
+    assert metrics["tokens"] == 1
+    assert metrics["entropy"].item() == pytest.approx(math.log(4))
+    assert metrics["mismatch_abs"].item() == pytest.approx(4.0 - math.log(4))
+
+
+@pytest.mark.parametrize(("cap", "correction"), [(None, 1.0), (100.0, math.e**2), (2.0, 2.0)])
+def test_a_token_the_engine_thought_unlikely_is_corrected_up_to_the_cap(cap, correction):
+    sequence = replace(
+        make_sequence(1, 1, 1.0), loss_mask=(True,), rollout_logprobs=(-math.log(VOCAB) - 2,), token_weight=1.0
+    )
+    (batch,) = packed([sequence])
+    loss, _ = srpo_loss(LossConfig(importance_cap=cap))(batch, torch.zeros(1, VOCAB, dtype=torch.float64), HEAD)
+    assert loss.item() == pytest.approx(-correction, rel=1e-6)
+
+
+def test_a_later_update_is_clipped_against_the_log_probs_its_step_began_with():
+    sequence = replace(make_sequence(1, 1, 1.0), loss_mask=(True,), rollout_logprobs=(-9.0,), token_weight=1.0)
+    (batch,) = packed([sequence])
+    logits = torch.zeros(1, VOCAB, dtype=torch.float64, requires_grad=True)
+    moved = replace(batch, old_logprobs=torch.tensor([-math.log(VOCAB) - math.log(1.5)]))  # ratio 1.5
+    loss, metrics = srpo_loss(LossConfig(importance_cap=1.0, clip_high=0.2))(moved, logits, HEAD)
+    loss.backward()
+    assert loss.item() == pytest.approx(-1.2)
+    assert metrics["clipped_tokens"] == 1
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_banned_tokens_are_no_part_of_the_distribution():
+    banned = replace(HEAD, banned_ids=torch.tensor([3, 17]))
+    sequences = with_token_weights(make_sequences(), "token")
+    clean = [replace(s, completion_ids=tuple(t if t not in (3, 17) else 4 for t in s.completion_ids)) for s in sequences]
+    _, gradient = loss_and_gradient(packed(clean), supervised_loss, banned)
+    assert gradient[:, [3, 17]].abs().max() < 1e-30  # e**-100 of the others
+    assert gradient.abs().max() > 1e-3
+
+
+def test_the_policy_is_compared_at_the_sampling_temperature():
+    (batch,) = packed(with_token_weights(make_sequences(), "token"))
+    logits = table_model()[batch.input_ids[batch.loss_rows]]
+    _, metrics = logprobs_only(batch, logits, replace(HEAD, temperature=0.5))
+    expected = F.log_softmax(logits * 2, dim=-1).gather(1, batch.labels[:, None])[:, 0]
+    assert (metrics["logprobs"] - expected).abs().max() < 1e-12
+
+
+def test_the_supervised_loss_is_the_mean_cross_entropy_over_all_tokens():
+    sequences = with_token_weights(make_sequences(), "token")
+    value, gradient = loss_and_gradient(packed(sequences, budget=20), supervised_loss)
+    table = table_model()
+    (batch,) = packed(sequences)
+    expected = F.cross_entropy(table[batch.input_ids[batch.loss_rows]], batch.labels)
+    expected.backward()
+    assert table.grad is not None
+    # the weights are fp32
+    assert value == pytest.approx(expected.item(), rel=1e-6)
+    assert (gradient - table.grad).abs().max() < 1e-7

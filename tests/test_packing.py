@@ -1,0 +1,145 @@
+"""Packed rows by hand, and shares that lose nothing."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from srpo_fast.batch import Prompt, Question, TrainingSequence
+from srpo_fast.packing import PackedBatch, pack, share_of_rank
+
+IMAGE = 9  # the image token
+
+
+def make_prompt(name: str, token_ids: list[int], positions: list[list[int]], *grids: tuple[int, int, int]) -> Prompt:
+    grid = torch.tensor(grids).reshape(-1, 3)
+    return Prompt(
+        question=Question(id=name, text="", images=(), answer=""),
+        engine_token_ids=(),
+        token_ids=torch.tensor(token_ids),
+        position_ids=torch.tensor(positions),
+        pixel_values=torch.zeros(int(grid.prod(1).sum()), 8),
+        image_grid_thw=grid,
+    )
+
+
+def make_text_prompt(name: str, length: int) -> Prompt:
+    return make_prompt(name, list(range(10, 10 + length)), [list(range(length))] * 3)
+
+
+def make_sequence(prompt: Prompt, *completion: int, **changes) -> TrainingSequence:
+    sequence = TrainingSequence(
+        prompt=prompt,
+        completion_ids=completion,
+        loss_mask=(True,) * len(completion),
+        advantage=1.0,
+        rollout_logprobs=tuple(-float(i) for i in completion),
+        token_weight=0.25,
+    )
+    return replace(sequence, **changes)
+
+
+# two merged patches between two words; one merged patch before a word
+WIDE = make_prompt("wide", [1, IMAGE, IMAGE, 2], [[0, 1, 1, 3], [0, 1, 1, 3], [0, 1, 2, 3]], (1, 2, 4))
+SMALL = make_prompt("small", [IMAGE, 3], [[0, 1], [0, 1], [0, 1]], (1, 2, 2))
+PAIR = [
+    make_sequence(SMALL, 7, advantage=-2.0, token_weight=0.5),
+    make_sequence(WIDE, 5, 6, loss_mask=(True, False)),
+]
+
+
+def pack_whole(sequences: list[TrainingSequence], budget: int = 64, dp: int = 1, dp_rank: int = 0) -> PackedBatch:
+    return pack(
+        sequences, tokens_per_micro_batch=budget, dp=dp, dp_rank=dp_rank, merge_size=2, image_token_id=IMAGE
+    )  # fmt: skip
+
+
+def test_two_sequences_with_images_packed_by_hand():
+    batch = pack_whole(PAIR, budget=9)
+    (row,) = batch.micro_batches
+    assert row.input_ids.tolist() == [1, IMAGE, IMAGE, 2, 5, 6, IMAGE, 3, 7]
+    assert row.position_ids.tolist() == [
+        [0, 1, 1, 3, 4, 5, 0, 1, 2],
+        [0, 1, 1, 3, 4, 5, 0, 1, 2],
+        [0, 1, 2, 3, 4, 5, 0, 1, 2],
+    ]
+    assert row.cu_seqlens.tolist() == [0, 6, 9]
+    assert row.cu_seqlens.dtype == torch.int32
+    assert row.max_seqlen == 6
+    assert row.num_tokens == 9
+    assert row.image_rows.tolist() == [1, 2, 6]
+    assert row.feature_rows.tolist() == [0, 1, 2]
+    assert [prompt.question.id for prompt in batch.image_prompts] == ["wide", "small"]
+    # the last prompt token predicts the first of the completion; the 6 is masked
+    assert row.loss_rows.tolist() == [3, 7]
+    assert row.labels.tolist() == [5, 7]
+    assert row.advantages.tolist() == [1.0, -2.0]
+    assert row.rollout_logprobs.tolist() == [-5.0, -7.0]
+    assert row.token_weights.tolist() == [0.25, 0.5]
+    assert row.advantages.dtype == row.rollout_logprobs.dtype == row.token_weights.dtype == torch.float32
+
+
+def test_a_tight_budget_makes_more_micro_batches_of_the_same_rows():
+    batch = pack_whole(PAIR, budget=6)
+    wide, small = batch.micro_batches
+    assert (wide.cu_seqlens.tolist(), small.cu_seqlens.tolist()) == ([0, 6], [0, 3])
+    assert small.input_ids.tolist() == [IMAGE, 3, 7]
+    assert small.loss_rows.tolist() == [1]
+    assert small.image_rows.tolist() == [0]
+    assert small.feature_rows.tolist() == [2]  # counted over the whole update, whose images are encoded once
+
+
+def test_completions_of_one_prompt_share_its_image_features():
+    group = [make_sequence(WIDE, 5), make_sequence(SMALL, 5), make_sequence(WIDE, 6), make_sequence(WIDE, 7)]
+    batch = pack_whole(group)
+    assert [prompt.question.id for prompt in batch.image_prompts] == ["wide", "small"]
+    assert batch.micro_batches[0].feature_rows.tolist() == [0, 1, 0, 1, 0, 1, 2]
+
+
+def test_prompts_without_images_need_no_features():
+    batch = pack_whole([make_sequence(make_text_prompt("a", 3), 1, 2), make_sequence(SMALL, 4)])
+    (row,) = batch.micro_batches
+    assert row.image_rows.tolist() == [5]
+    assert row.feature_rows.tolist() == [0]
+
+
+def test_a_sequence_longer_than_the_budget_is_a_clear_error():
+    with pytest.raises(ValueError, match=r"has 6 tokens, expected 1 to 5.*raise the token budget"):
+        pack_whole(PAIR, budget=5)
+
+
+def test_an_update_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one sequence"):
+        pack_whole([])
+
+
+MANY = [make_sequence(make_text_prompt(str(i), 1 + i * 7 % 11), *range(1, 2 + i * 5 % 13)) for i in range(23)]
+
+
+def length_of(sequence: TrainingSequence) -> int:
+    return len(sequence.prompt.token_ids) + len(sequence.completion_ids)
+
+
+@pytest.mark.parametrize("dp", [1, 2, 3, 8])
+def test_the_ranks_shares_are_a_balanced_partition(dp):
+    shares = [share_of_rank(MANY, dp=dp, dp_rank=rank) for rank in range(dp)]
+    assert sorted(s.prompt.question.id for share in shares for s in share) == sorted(s.prompt.question.id for s in MANY)
+    loads = [sum(map(length_of, share)) for share in shares]
+    assert max(loads) - min(loads) <= max(map(length_of, MANY))
+
+
+@pytest.mark.parametrize("dp", [1, 3])
+def test_every_loss_token_of_every_sequence_is_in_exactly_one_micro_batch(dp):
+    packed = [pack_whole(MANY, budget=40, dp=dp, dp_rank=rank) for rank in range(dp)]
+    rows = [row for batch in packed for row in batch.micro_batches]
+    assert all(row.num_tokens <= 40 for row in rows)
+    labels = sorted(label for row in rows for label in row.labels.tolist())
+    assert labels == sorted(token for s in MANY for token in s.completion_ids)
+
+
+def test_a_rank_without_work_repeats_the_shortest_sequence_at_no_weight():
+    (idle,) = share_of_rank(PAIR, dp=3, dp_rank=2)
+    assert idle.prompt is SMALL
+    assert (idle.token_weight, idle.advantage) == (0.0, 0.0)
+    (row,) = pack_whole(PAIR, dp=3, dp_rank=2).micro_batches
+    assert row.token_weights.tolist() == [0.0]

@@ -1,0 +1,218 @@
+"""The Megatron policy on one rank is the Hugging Face model: logits, gradients, state and export."""
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from srpo_fast.batch import Prompt, TrainingSequence
+from srpo_fast.config import LossConfig
+from srpo_fast.loss import srpo_loss, supervised_loss
+from srpo_fast.policy import Policy
+from srpo_fast.policy.hf_directory import HFDirectory
+from srpo_fast.policy.name_map import canonical, rule_for
+from tests.policy_case import OPTIMIZER, alone, make_sequences, open_policy, packer
+
+SRPO = srpo_loss(LossConfig())
+
+
+@pytest.fixture(scope="module")
+def policy(one_process, untrained_model) -> Policy:
+    return open_policy(untrained_model, one_process)
+
+
+@pytest.fixture
+def fresh_policy(one_process, untrained_model) -> Policy:
+    """For tests that train it."""
+    policy = open_policy(untrained_model, one_process)
+    policy.new_optimizer(OPTIMIZER)
+    return policy
+
+
+@pytest.fixture(scope="module")
+def sequences(untrained_model) -> list[TrainingSequence]:
+    return make_sequences(untrained_model)
+
+
+@pytest.fixture(scope="module")
+def hf_model(untrained_model) -> Qwen2_5_VLForConditionalGeneration:
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(untrained_model, attn_implementation="eager")
+    model.model.visual.requires_grad_(False)
+    return model
+
+
+def hf_logits(model: Qwen2_5_VLForConditionalGeneration, prompt: Prompt, completion_ids: tuple[int, ...]) -> Tensor:
+    """[L, V] of the sequence by itself, images and positions made by transformers."""
+    ids = torch.cat([prompt.token_ids, torch.tensor(completion_ids)])[None]
+    images = {"pixel_values": prompt.pixel_values, "image_grid_thw": prompt.image_grid_thw}
+    is_image = (ids == model.config.image_token_id).int()
+    return model(input_ids=ids, mm_token_type_ids=is_image, **(images if len(prompt.image_grid_thw) else {})).logits[0]
+
+
+def hf_logprobs(model: Qwen2_5_VLForConditionalGeneration, sequence: TrainingSequence, banned: Tensor) -> Tensor:
+    """[R] of the loss tokens, banned ones at -100."""
+    logits = hf_logits(model, sequence.prompt, sequence.completion_ids)
+    logits = logits[len(sequence.prompt.token_ids) - 1 : -1].index_add(
+        1, banned, torch.full((len(sequence.completion_ids), len(banned)), -100.0)
+    )
+    chosen = F.log_softmax(logits, dim=-1).gather(1, torch.tensor(sequence.completion_ids)[:, None])[:, 0]
+    return chosen[torch.tensor(sequence.loss_mask)]
+
+
+def logprobs_by_sequence(policy: Policy, sequences: list[TrainingSequence], batch) -> dict[tuple[int, ...], Tensor]:
+    """The log-probs of each completion, whichever micro-batch it is in."""
+    found = {}
+    for micro_batch, logprobs in zip(batch.micro_batches, policy.logprobs(batch), strict=True):
+        assert logprobs is not None
+        starts = micro_batch.cu_seqlens.tolist()
+        for start, end in zip(starts[:-1], starts[1:], strict=True):
+            ids = micro_batch.input_ids[start:end].tolist()
+            (owner,) = [s for s in sequences if [*s.prompt.token_ids.tolist(), *s.completion_ids] == ids]
+            inside = (micro_batch.loss_rows >= start) & (micro_batch.loss_rows < end)
+            found[owner.completion_ids] = logprobs[inside]
+    return found
+
+
+def updated_weights(policy: Policy, batch, lr: float = 1e-3) -> dict[str, Tensor]:
+    policy.forward_backward(batch, SRPO)
+    policy.step(lr)
+    return {name: tensor.clone() for name, tensor in policy.hf_weights()}
+
+
+def through_a_file(state: dict) -> dict:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def test_logits_of_packed_prompts_are_transformers(policy, one_process, untrained_model, sequences, hf_model):
+    (batch,) = packer(untrained_model, one_process, 4096)(sequences).micro_batches
+    prompts = packer(untrained_model, one_process, 4096)(sequences).image_prompts
+    with torch.no_grad():
+        logits = policy.language_model(batch, policy.vision.encode(prompts))
+        expected = []
+        order = sorted(sequences, key=lambda s: len(s.prompt.token_ids) + len(s.completion_ids), reverse=True)
+        for sequence in order:
+            rows = hf_logits(hf_model, sequence.prompt, sequence.completion_ids)[len(sequence.prompt.token_ids) - 1 : -1]
+            expected.append(rows[torch.tensor(sequence.loss_mask)])
+    assert len(batch.cu_seqlens) == len(sequences) + 1
+    assert (logits - torch.cat(expected)).abs().max() < 1e-5
+
+
+def test_every_gradient_is_transformers_autograd(fresh_policy, one_process, untrained_model, sequences, hf_model):
+    policy = fresh_policy
+    metrics = policy.forward_backward(packer(untrained_model, one_process, 200)(sequences), SRPO)
+    loss = torch.zeros(())
+    for s in sequences:
+        logprobs = hf_logprobs(hf_model, s, policy.head.banned_ids)
+        rollout = torch.tensor([p for p, m in zip(s.rollout_logprobs, s.loss_mask, strict=True) if m])
+        correction = (logprobs.detach() - rollout).exp().clamp(max=2.0)
+        loss = loss - s.token_weight * s.advantage * (correction * (logprobs - logprobs.detach()).exp()).sum()
+    hf_model.zero_grad()
+    loss.backward()
+    assert metrics["loss"] == pytest.approx(loss.item(), abs=1e-5)
+
+    expected = {canonical(n): p.grad for n, p in hf_model.named_parameters() if p.grad is not None}
+    compared = set()
+    for name, parameter in policy.language_model.named_parameters():
+        rule, hf_names = rule_for(name, 0)
+        for hf_name, gradient in zip(hf_names, rule.from_shards([parameter.main_grad], policy._layout), strict=True):
+            error = (gradient - expected[hf_name]).norm() / expected[hf_name].norm()
+            assert error < 1e-5, (hf_name, error)
+            compared.add(hf_name)
+    assert compared == expected.keys()
+    assert len(compared) == 3 * 12 + 2
+
+
+def test_a_completions_log_probs_do_not_depend_on_its_neighbours(policy, one_process, untrained_model, sequences):
+    pack = packer(untrained_model, one_process, 4096)
+    together = logprobs_by_sequence(policy, sequences, pack(sequences))
+    for sequence in sequences:
+        by_itself = logprobs_by_sequence(policy, [sequence], pack(alone(sequence)))[sequence.completion_ids]
+        assert (together[sequence.completion_ids] - by_itself).abs().max() < 1e-5
+
+
+def test_log_probs_see_the_images(policy, one_process, untrained_model, sequences, hf_model):
+    found = logprobs_by_sequence(policy, sequences, packer(untrained_model, one_process, 4096)(sequences))
+    with torch.no_grad():
+        for sequence in sequences:
+            expected = hf_logprobs(hf_model, sequence, policy.head.banned_ids)
+            assert (found[sequence.completion_ids] - expected).abs().max() < 1e-5
+
+
+def test_micro_batches_do_not_change_an_update(one_process, untrained_model, sequences):
+    weights = []
+    for budget in (4096, 80):
+        policy = open_policy(untrained_model, one_process)
+        policy.new_optimizer(OPTIMIZER)
+        weights.append(updated_weights(policy, packer(untrained_model, one_process, budget)(sequences)))
+    for name, whole in weights[0].items():
+        assert (weights[1][name] - whole).abs().max() < 1e-5, name
+
+
+def test_a_step_moves_the_language_model_and_leaves_the_vision_tower(fresh_policy, one_process, untrained_model, sequences):
+    before = {name: tensor.clone() for name, tensor in fresh_policy.hf_weights()}
+    tower = {name: tensor.clone() for name, tensor in fresh_policy.vision.module.state_dict().items()}
+    after = updated_weights(fresh_policy, packer(untrained_model, one_process, 4096)(sequences))
+    assert fresh_policy.version == 1
+    assert all(not torch.equal(before[name], tensor) for name, tensor in after.items())
+    assert all(torch.equal(tower[name], tensor) for name, tensor in fresh_policy.vision.module.state_dict().items())
+
+
+def test_training_lowers_the_supervised_loss(fresh_policy, one_process, untrained_model, sequences):
+    batch = packer(untrained_model, one_process, 4096)(sequences)
+    losses = []
+    for _ in range(5):
+        losses.append(fresh_policy.forward_backward(batch, supervised_loss)["loss"])
+        fresh_policy.step(1e-2)
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_reloaded_policy_takes_the_same_next_step(fresh_policy, one_process, untrained_model, sequences):
+    batch = packer(untrained_model, one_process, 4096)(sequences)
+    updated_weights(fresh_policy, batch)
+    updated_weights(fresh_policy, batch)
+    state = through_a_file(fresh_policy.state_dict())
+    expected = updated_weights(fresh_policy, batch)
+
+    other = open_policy(untrained_model, one_process)
+    other.new_optimizer(OPTIMIZER)
+    other.load_state_dict(state)
+    assert other.version == 2
+    resumed = updated_weights(other, batch)
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in expected.items())
+
+
+def test_without_the_optimizers_state_the_next_step_differs(fresh_policy, one_process, untrained_model, sequences):
+    """What the test above would miss if the state were empty."""
+    batch = packer(untrained_model, one_process, 4096)(sequences)
+    updated_weights(fresh_policy, batch)
+    state = through_a_file(fresh_policy.state_dict())
+    expected = updated_weights(fresh_policy, batch)
+    other = open_policy(untrained_model, one_process)
+    other.load_state_dict(state)
+    other.new_optimizer(OPTIMIZER)
+    resumed = updated_weights(other, batch)
+    assert any(not torch.equal(resumed[name], tensor) for name, tensor in expected.items())
+
+
+def test_the_export_is_the_policy(fresh_policy, one_process, untrained_model, sequences, tmp_path: Path):
+    weights = updated_weights(fresh_policy, packer(untrained_model, one_process, 4096)(sequences))
+    fresh_policy.source.export(tmp_path / "hf", fresh_policy.hf_weights(), writes=True)
+    exported = HFDirectory(tmp_path / "hf")
+    assert all(torch.equal(exported.tensor(name), tensor) for name, tensor in weights.items())
+
+    again = open_policy(tmp_path / "hf", one_process)
+    assert all(torch.equal(weights[name], tensor) for name, tensor in again.hf_weights())
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path / "hf", attn_implementation="eager")
+    found = logprobs_by_sequence(fresh_policy, sequences, packer(untrained_model, one_process, 4096)(sequences))
+    with torch.no_grad():
+        for sequence in sequences:
+            expected = hf_logprobs(model, sequence, fresh_policy.head.banned_ids)
+            assert (found[sequence.completion_ids] - expected).abs().max() < 1e-5

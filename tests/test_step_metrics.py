@@ -1,0 +1,77 @@
+"""The figures of a step, by hand."""
+
+import pytest
+import torch
+
+from srpo_fast.batch import Completion, Group, HeldOut, Prompt, Question, Score
+from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
+
+
+def make_completion(length: int, is_finished: bool) -> Completion:
+    return Completion(
+        token_ids=(1,) * length, rollout_logprobs=(-1.0,) * length, text="", is_finished=is_finished, policy_version=0
+    )
+
+
+def make_score(total: float, first: bool, second: bool) -> Score:
+    return Score(
+        total=total, format=0.5, accuracy=0.5 * first, effectiveness=0.25 * second, reflection_format=0.25,
+        length=total / 10, first_correct=first, second_correct=second, reasons=(),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def groups() -> list[Group]:
+    prompt = Prompt(
+        question=Question(id="q", text="", images=(), answer=""),
+        engine_token_ids=(),
+        token_ids=torch.tensor([1]),
+        position_ids=torch.zeros(3, 1, dtype=torch.int64),
+        pixel_values=torch.empty(0, 8),
+        image_grid_thw=torch.empty(0, 3, dtype=torch.int64),
+    )
+    return [
+        Group(
+            prompt=prompt,
+            completions=(make_completion(4, True), make_completion(8, False)),
+            scores=(make_score(1.0, True, True), make_score(0.0, True, False)),
+        ),
+        Group(
+            prompt=prompt,
+            completions=(make_completion(2, True), make_completion(2, True)),
+            scores=(make_score(2.0, False, True), make_score(1.0, False, False)),
+        ),
+    ]
+
+
+def test_the_means_are_over_all_completions_dropped_groups_included(groups):
+    assert rollout_metrics(groups, torch.tensor([True, False])) == pytest.approx(
+        {
+            "rollout/reward_mean": 1.0,
+            "rollout/reward_format": 0.5,
+            "rollout/reward_accuracy": 0.25,
+            "rollout/reward_effectiveness": 0.125,
+            "rollout/reward_reflection_format": 0.25,
+            "rollout/reward_length": 0.1,
+            "rollout/acc_first": 0.5,
+            "rollout/acc_second": 0.5,
+            "rollout/transitions_rr": 0.25,
+            "rollout/transitions_wr": 0.25,
+            "rollout/transitions_rw": 0.25,
+            "rollout/transitions_ww": 0.25,
+            "rollout/completion_tokens_mean": 4.0,
+            "rollout/finished": 0.75,
+            "rollout/groups_kept": 0.5,
+        }
+    )
+
+
+def test_first_wrong_then_right_is_the_transition_that_reflection_is_for(groups):
+    metrics = rollout_metrics(groups[1:], torch.tensor([True]))
+    assert metrics["rollout/transitions_wr"] == 0.5
+    assert metrics["rollout/transitions_rw"] == 0.0
+
+
+def test_an_answer_nobody_gives_is_no_figure():
+    measured = HeldOut(num_questions=4, acc1=0.5, acc2=None, greedy_acc1=0.75, greedy_acc2=None, transitions=None)
+    assert validation_metrics(measured) == {"validation/acc_first": 0.5, "validation/greedy_acc_first": 0.75}
