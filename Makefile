@@ -37,7 +37,7 @@ $(STAMP):
 	@touch $@
 
 train: setup
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/torchrun --standalone --nproc-per-node $(RANKS) srpo_fast/train.py $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/srpo train --ranks $(RANKS) $(ARGS)
 
 test: setup lint
 	$(BIN)/python -m pytest $(ARGS)

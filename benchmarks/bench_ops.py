@@ -29,12 +29,6 @@ class Case:
 
 def cases() -> Iterator[Case]:
     generator = torch.Generator().manual_seed(0)
-    # one micro-batch of the embedded run; one of a 7B run; prompts masked out, a third of the groups without advantage
-    for num_tokens in (2_048, 16_384):
-        mask = torch.rand(num_tokens, generator=generator) < 0.4
-        coefficients = torch.randn(num_tokens, generator=generator)
-        coefficients[torch.rand(num_tokens, generator=generator) < 0.33] = 0.0
-        yield _case("nonzero_rows", f"T={num_tokens}", mask, coefficients)
     # 16 and 128 prompts with 8 completions each: a step of the embedded run, and of a 7B run with a long tail
     for num_sequences, budget in ((128, 2_048), (1_024, 16_384)):
         lengths = torch.randn(num_sequences, generator=generator).exp() * budget / 12

@@ -7,6 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from srpo_fast import torchvision_shim  # noqa: F401
+
+# isort: split
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from srpo_fast.batch import Prompt, TrainingSequence

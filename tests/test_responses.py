@@ -54,6 +54,8 @@ MALFORMED = [
     (FIRST + "<reflection>no end" + SECOND, {"missing_reflection", "unclosed_reflection"}, True, False),
     (FIRST + "</reflection>" + SECOND, {"missing_reflection", "unopened_reflection"}, True, False),
     (FIRST + REFLECTION + "<reflection>" + SECOND, {"unclosed_reflection"}, True, False),
+    (FIRST + REFLECTION + SECOND + REFLECTION, {"extra_reflection"}, False, False),
+    (FIRST + REFLECTION + "</think>" + SECOND, {"unopened_think"}, False, False),
     (FIRST + "well, " + REFLECTION + SECOND, {"text_outside_blocks"}, True, False),
     ("Sure! " + FIRST + REFLECTION + SECOND, {"text_outside_blocks"}, False, True),
     (FIRST + REFLECTION + SECOND + "Done.", {"text_outside_blocks"}, False, True),

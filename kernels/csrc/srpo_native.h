@@ -11,7 +11,4 @@
 
 SRPO_API int32_t srpo_abi_version();
 
-// Returns R. rows has room for num_tokens; the first R are written.
-SRPO_API int64_t srpo_nonzero_rows(const uint8_t* mask, const float* coefficients, int64_t num_tokens, int64_t* rows);
-
 SRPO_API void srpo_pack_sequences(const int64_t* lengths, int64_t num_sequences, int64_t budget, int64_t* bins);

@@ -1,6 +1,5 @@
 """Operations of the training hot path. Every one has a twin of the same name and signature in reference.py."""
 
-from srpo_kernels.nonzero_rows import nonzero_rows
 from srpo_kernels.pack_sequences import pack_sequences
 from srpo_kernels.reference import (
     srpo_objective,
@@ -9,7 +8,6 @@ from srpo_kernels.reference import (
 )
 
 __all__ = [
-    "nonzero_rows",
     "pack_sequences",
     "srpo_objective",
     "vocab_parallel_token_logprobs",

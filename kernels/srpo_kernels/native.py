@@ -26,8 +26,6 @@ def library() -> ctypes.CDLL | None:
     if loaded.srpo_abi_version() != ABI_VERSION:
         return _without(f"{path} was built from other sources")
     pointer, count = ctypes.c_void_p, ctypes.c_int64
-    loaded.srpo_nonzero_rows.argtypes = [pointer, pointer, count, pointer]
-    loaded.srpo_nonzero_rows.restype = count
     loaded.srpo_pack_sequences.argtypes = [pointer, count, count, pointer]
     loaded.srpo_pack_sequences.restype = None
     return loaded

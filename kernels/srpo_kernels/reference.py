@@ -1,6 +1,6 @@
 """The specification: each operation in plain PyTorch, with no regard for speed.
 
-Shapes: R rows (tokens whose log-prob is wanted), V vocabulary, V_tp this rank's shard of it, T packed tokens,
+Shapes: R rows (tokens whose log-prob is wanted), V vocabulary, V_tp this rank's shard of it,
 S sequences.
 """
 
@@ -114,20 +114,6 @@ def srpo_objective(
     return loss, metrics
 
 
-def nonzero_rows(mask: Tensor, coefficients: Tensor) -> Tensor:
-    """The rows that reach the loss: those with a set mask and a coefficient other than zero (NaN is kept: it shows).
-
-    Args:
-        mask: [T] bool, on the CPU.
-        coefficients: [T] fp32, on the CPU.
-
-    Returns:
-        [R] int64, ascending.
-    """
-    check_rows(mask, coefficients)
-    return torch.nonzero(mask & (coefficients != 0)).flatten()
-
-
 def pack_sequences(lengths: Tensor, budget: int) -> Tensor:
     """Bins for sequences by best fit, longest first: few bins, each of at most `budget` tokens.
 
@@ -154,14 +140,6 @@ def pack_sequences(lengths: Tensor, budget: int) -> Tensor:
         bisect.insort(open_bins, (left - sizes[sequence], chosen))
         bins[sequence] = chosen
     return torch.tensor(bins, dtype=torch.int64)
-
-
-def check_rows(mask: Tensor, coefficients: Tensor) -> None:
-    """Raise ValueError unless the arguments of nonzero_rows are what it expects."""
-    dtypes_match = mask.dtype == torch.bool and coefficients.dtype == torch.float32
-    if mask.ndim != 1 or coefficients.shape != mask.shape or not dtypes_match or mask.is_cuda or coefficients.is_cuda:
-        got = ", ".join(f"{tuple(t.shape)} {t.dtype} on {t.device}" for t in (mask, coefficients))
-        raise ValueError(f"expected mask [T] bool and coefficients [T] float32 on the CPU, got {got}")
 
 
 def check_lengths(lengths: Tensor, budget: int) -> None:
