@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srpo_fast.advantages import accuracy_filter, group_advantages
@@ -35,6 +35,7 @@ def test_groups_do_not_see_each_other():
 
 
 @pytest.mark.parametrize("scale", ["group_std", "none"])
+@settings(deadline=None)
 @given(length=st.floats(0, 3), size=st.integers(1, 9))
 def test_equal_rewards_have_no_advantage_at_all(scale, length, size):
     reward = 1.4 + 0.1 * math.exp(-(length**2))
@@ -49,6 +50,7 @@ def test_rounding_differences_have_no_advantage_but_small_real_ones_do(scale):
 
 
 @pytest.mark.parametrize("scale", ["group_std", "none"])
+@settings(deadline=None)
 @given(rows=groups)
 def test_advantages_of_a_group_sum_to_zero_and_keep_the_order(scale, rows):
     rewards_PG = torch.tensor(rows)

@@ -159,6 +159,16 @@ def test_micro_batches_do_not_change_an_update(one_process, untrained_model, seq
         assert (weights[1][name] - whole).abs().max() < 1e-5, name
 
 
+def test_an_update_does_not_see_the_gradient_of_the_one_before(fresh_policy, one_process, untrained_model, sequences):
+    batch = packer(untrained_model, one_process, 80)(sequences)
+    assert len(batch.micro_batches) > 2
+    norms = []
+    for _ in range(3):
+        fresh_policy.forward_backward(batch, SRPO)
+        norms.append(fresh_policy.step(0.0))
+    assert norms[1:] == norms[:1] * 2
+
+
 def test_a_step_moves_the_language_model_and_leaves_the_vision_tower(fresh_policy, one_process, untrained_model, sequences):
     before = {name: tensor.clone() for name, tensor in fresh_policy.hf_weights()}
     tower = {name: tensor.clone() for name, tensor in fresh_policy.vision.module.state_dict().items()}

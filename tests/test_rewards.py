@@ -2,7 +2,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srpo_fast.config import RewardConfig
@@ -72,8 +72,8 @@ def test_length_term_peaks_at_twice_the_first_response(ratio, expected, reasons)
 
 
 def test_length_term_follows_its_settings():
-    settings = RewardConfig(length_weight=0.3, target_ratio=3.0, max_ratio=4.0)
-    scored = make_scorer(settings, num_words)(RIGHT + REFLECTION + RIGHT, "2", 4 * FIRST)
+    longer = RewardConfig(length_weight=0.3, target_ratio=3.0, max_ratio=4.0)
+    scored = make_scorer(longer, num_words)(RIGHT + REFLECTION + RIGHT, "2", 4 * FIRST)
     assert scored.length == pytest.approx(0.3 * math.exp(-1))
 
 
@@ -176,6 +176,7 @@ def test_length_bonus_is_symmetric_and_one_at_the_target():
 pieces = st.lists(st.sampled_from([RIGHT, WRONG, REFLECTION, "<think>", "</answer>", "text", "<answer>2</answer>"]))
 
 
+@settings(deadline=None)
 @given(st.text() | pieces.map("".join), st.integers(0, 4096))
 def test_any_completion_gets_a_total_that_is_the_sum_of_its_parts_and_at_most_1_6(text, total_tokens):
     scored = score(text, "2", total_tokens)

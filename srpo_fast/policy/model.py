@@ -76,6 +76,7 @@ class Policy:
     def forward_backward(self, batch: PackedBatch, loss: LossFunction) -> dict[str, float]:
         """Accumulates the gradient of one update; returns the loss's metrics summed over micro-batches and ranks."""
         self._ddp.zero_grad_buffer()
+        self.language_model.zero_grad()  # a step leaves .grad on these buffers, which would then count twice
         return self._sum_metrics(self._run(batch, loss, forward_only=False))
 
     def logprobs(self, batch: PackedBatch) -> list[Tensor | None]:
@@ -198,6 +199,8 @@ class Policy:
             shard = rule.to_shards(tensors, self.parallel.tp, self._layout)[self.parallel.tp_rank]
             assert shard.shape == parameter.shape, f"{name}: {tuple(shard.shape)} for {tuple(parameter.shape)}"
             parameter.copy_(shard)
+            # Megatron marks shards as it initialises them, which we skip; the gradient norm leaves unmarked ones out
+            parameter.tensor_model_parallel = rule.is_cut  # type: ignore[attr-defined]
 
     def _named_parameters(self, with_tied_copy: bool = False) -> Iterator[tuple[str, Tensor]]:
         """The last stage's copy of a tied embedding belongs to the first stage and is left out by default."""

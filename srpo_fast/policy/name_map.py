@@ -25,6 +25,11 @@ class Rule:
     to_shards: Callable[[list[Tensor], int, HeadLayout], list[Tensor]]  # whole tensors, tp -> one shard a rank
     from_shards: Callable[[list[Tensor], HeadLayout], list[Tensor]]  # all ranks' shards -> whole tensors
 
+    @property
+    def is_cut(self) -> bool:
+        """False: every tensor-parallel rank holds the same copy."""
+        return self.to_shards is not _replicate
+
 
 def _replicate(tensors: list[Tensor], tp: int, layout: HeadLayout) -> list[Tensor]:
     return tensors * tp

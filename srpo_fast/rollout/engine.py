@@ -144,7 +144,8 @@ def _report_to(progress: Progress) -> Any:
 
     class Silent(tqdm):  # type: ignore[type-arg]
         def update(self, n: float | None = 1) -> bool | None:
-            progress(int(n or 0))
+            if self.desc == "Processed prompts":  # another bar counts prompts as they are handed in
+                progress(int(n or 0))
             return super().update(n)
 
     return lambda *args, **kwargs: Silent(*args, **kwargs | {"file": io.StringIO()})
