@@ -1,7 +1,5 @@
 """Two ranks, however they share the model, make the update that one makes."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,10 @@ import torch
 from srpo_fast.config import LossConfig
 from srpo_fast.loss import srpo_loss
 from srpo_fast.policy.hf_directory import HFDirectory
+from tests.launch import run_script
 from tests.policy_case import OPTIMIZER, make_sequences, open_policy, packer
 from tests.policy_on_ranks import LAYOUTS
 
-ROOT = Path(__file__).parent.parent
 LAYERS_OF_RANK_0 = {"tp": 3, "pp": 2, "dp": 3}  # three layers do not divide by two stages
 
 
@@ -36,19 +34,9 @@ def one_rank(one_process, untrained_model) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def out(untrained_model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("policy_on_ranks")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    script = [str(ROOT / "tests" / "policy_on_ranks.py"), str(untrained_model), str(folder)]
-    result = subprocess.run(
-        [*launch, *script], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240
-    )  # fmt: skip
+    result = run_script("tests/policy_on_ranks.py", str(untrained_model), str(folder), ranks=2)
     assert result.returncode == 0, result.stderr[-4000:]
     return folder
-
-
-def environment() -> dict[str, str]:
-    import os
-
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:

@@ -38,8 +38,8 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    text: Stage = Stage(steps=320, batch_size=96, lr=2e-3, last_lr=6e-4)
-    align: Stage = Stage(steps=60, batch_size=64, lr=2e-3, last_lr=2e-4)
+    text: Stage = Stage(steps=220, batch_size=96, lr=2e-3, last_lr=4e-4)
+    align: Stage = Stage(steps=120, batch_size=64, lr=2e-3, last_lr=1e-4)
     joint: Stage = Stage(steps=120, batch_size=64, lr=1e-3, last_lr=5e-5)
     samples: int = 10_000
 

@@ -1,0 +1,192 @@
+"""One real engine: it samples from the policy's weights, from seeds that say where they come from, and bans what it must.
+
+The engine lives until the session ends: closing it takes the default process group along.
+"""
+
+import gc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from srpo_fast.batch import Completion, Prompt, Score
+from srpo_fast.config import RolloutConfig
+from srpo_fast.parallel import Parallel
+from srpo_fast.policy import Policy
+from srpo_fast.prompts import PromptEncoder
+from srpo_fast.rollout import RolloutEngine, Sampling, StaleEngine, sample_groups
+from srpo_fast.sequences import training_sequences
+from srpo_fast.weight_sync import sync_weights
+from tests.policy_case import QUESTIONS, SYSTEM, open_encoder, open_policy, packer, perturb
+
+MAX_TOKENS = 24
+
+
+@pytest.fixture(scope="session")
+def policy(one_process, untrained_model) -> Policy:
+    return open_policy(untrained_model, one_process)
+
+
+@pytest.fixture(scope="session")
+def encoder(untrained_model) -> PromptEncoder:
+    return open_encoder(untrained_model)
+
+
+@pytest.fixture(scope="session")
+def process_before() -> Callable[[int], None]:
+    return torch.set_num_threads
+
+
+@pytest.fixture(scope="session")
+def engine(one_process, untrained_model, encoder, policy, process_before) -> Iterator[RolloutEngine]:
+    rng_state = torch.get_rng_state()
+    engine = RolloutEngine(
+        untrained_model, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=0.0625, max_num_seqs=64), dtype="float32",
+        seed=0, max_prompt_tokens=96, banned_ids=encoder.banned_ids, decode=encoder.decode, parallel=one_process,
+    )  # fmt: skip
+    assert torch.equal(torch.get_rng_state(), rng_state)
+    sync_weights(policy, engine)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def prompts(encoder) -> list[Prompt]:
+    """With no, one and two images."""
+    return [encoder.encode(question, SYSTEM) for question in QUESTIONS]
+
+
+def sampling(samples: int = 4, temperature: float = 1.0, stream: tuple[int | str, ...] = (0, "rollout", 0)) -> Sampling:
+    return Sampling(samples=samples, temperature=temperature, max_tokens=MAX_TOKENS, stream=stream)
+
+
+def tokens(groups: list[tuple[Completion, ...]]) -> list[list[tuple[int, ...]]]:
+    return [[completion.token_ids for completion in group] for group in groups]
+
+
+def score(completion: Completion, prompt: Prompt) -> Score:
+    return Score(
+        total=float(completion.token_ids[0]), format=0, accuracy=0, effectiveness=0, reflection_format=0,
+        length=0, first_correct=False, second_correct=False, reasons=(prompt.question.id,),
+    )  # fmt: skip
+
+
+def largest_mismatch(
+    policy: Policy, engine: RolloutEngine, prompts: list[Prompt], model_dir: Path, parallel: Parallel
+) -> float:
+    """The largest |engine - policy| log-prob of tokens sampled now."""
+    groups = sample_groups(
+        engine, prompts, sampling(), score, policy_version=policy.version, parallel=parallel
+    )  # fmt: skip
+    advantages, kept = torch.ones(len(groups), 4), torch.ones(len(groups), dtype=torch.bool)
+    batch = packer(model_dir, parallel, 512)(training_sequences(groups, advantages, kept))
+    pairs = zip(batch.micro_batches, policy.logprobs(batch), strict=True)
+    return max((logprobs - m.rollout_logprobs).abs().max().item() for m, logprobs in pairs if logprobs is not None)
+
+
+def test_engine_and_policy_agree_on_what_was_sampled(policy, engine, prompts, untrained_model, one_process):
+    assert largest_mismatch(policy, engine, prompts, untrained_model, one_process) <= 1e-5
+
+
+def test_a_sync_brings_new_weights_and_forgets_what_the_old_ones_cached(
+    policy, engine, prompts, untrained_model, one_process
+):
+    before = tokens(engine.generate(prompts, sampling(1, 0.0), policy_version=policy.version))
+    for seed in (1, 2):
+        perturb(policy, 0.02, seed)
+        policy.version += 1
+        # the prompts' keys, values and image features of the old weights are in the engine's caches
+        sync_weights(policy, engine)
+        assert largest_mismatch(policy, engine, prompts, untrained_model, one_process) <= 1e-5
+    assert tokens(engine.generate(prompts, sampling(1, 0.0), policy_version=policy.version)) != before
+
+
+def test_unsynced_weights_are_noticed(policy, engine, prompts, untrained_model, one_process):
+    """The measure above can fail."""
+    state = {name: p.detach().clone() for name, p in policy.language_model.named_parameters()}
+    perturb(policy, 0.02, 3)
+    assert largest_mismatch(policy, engine, prompts, untrained_model, one_process) > 1e-3
+    policy.language_model.load_state_dict(state, strict=False)
+    assert largest_mismatch(policy, engine, prompts, untrained_model, one_process) <= 1e-5
+
+
+def test_a_stale_engine_refuses_to_sample(policy, engine, prompts):
+    with pytest.raises(StaleEngine, match=f"holds policy version {policy.version}, asked for {policy.version + 1}"):
+        engine.generate(prompts, sampling(), policy_version=policy.version + 1)
+
+
+def test_the_same_stream_draws_the_same_tokens_in_whatever_company(policy, engine, prompts):
+    together = tokens(engine.generate(prompts, sampling(), policy_version=policy.version))
+    again = tokens(engine.generate(prompts, sampling(), policy_version=policy.version))
+    assert again == together
+    for prompt, expected in zip(prompts, together, strict=True):
+        assert tokens(engine.generate([prompt], sampling(), policy_version=policy.version)) == [expected]
+
+
+def test_every_run_step_prompt_and_sample_draws_its_own(policy, engine, encoder):
+    question = QUESTIONS[1]
+    renamed = [encoder.encode(q, SYSTEM) for q in (question, type(question)(**fields(question) | {"id": "other"}))]
+    drawn: list[tuple[int, ...]] = []
+    for stream in ((0, "rollout", 0), (0, "rollout", 1), (1, "rollout", 0), (0, "heldout", 0)):
+        for group in tokens(engine.generate(renamed, sampling(stream=stream), policy_version=policy.version)):
+            drawn += group
+    assert len(drawn) == 4 * 2 * 4
+    assert len(set(drawn)) == len(drawn)
+
+
+def fields(question) -> dict[str, object]:
+    return {name: getattr(question, name) for name in question.__slots__}
+
+
+def test_banned_tokens_are_never_sampled(policy, engine, encoder, prompts):
+    """Of 384 tokens that are nearly equally likely, 5 are banned: among 3,000 draws, 40 would be."""
+    groups = engine.generate(prompts, sampling(samples=48), policy_version=policy.version)
+    drawn = [token for group in groups for completion in group for token in completion.token_ids]
+    assert len(encoder.banned_ids) == 5
+    assert len(drawn) > 2500
+    assert len(set(drawn)) > 300
+    assert not set(drawn) & set(encoder.banned_ids)
+
+
+def test_a_completion_says_what_it_is(policy, engine, encoder, prompts):
+    for group in engine.generate(prompts, sampling(samples=32), policy_version=policy.version):
+        assert len(group) == 32
+        for completion in group:
+            assert len(completion.rollout_logprobs) == len(completion.token_ids) <= MAX_TOKENS
+            assert completion.is_finished == (completion.token_ids[-1] == encoder.eos_token_id)
+            assert completion.is_finished or len(completion.token_ids) == MAX_TOKENS
+            assert completion.text == encoder.decode(completion.token_ids)
+            assert completion.policy_version == policy.version
+            assert max(completion.rollout_logprobs) < 0
+
+
+def test_greedy_completions_take_the_likeliest_token_whatever_the_stream(policy, engine, prompts):
+    one, other = (
+        tokens(engine.generate(prompts, sampling(1, 0.0, stream), policy_version=policy.version))
+        for stream in ((0, "a"), (1, "b"))
+    )
+    assert one == other
+
+
+def test_groups_come_scored_and_in_the_order_of_their_prompts(policy, engine, prompts, one_process):
+    done = []
+    groups = sample_groups(
+        engine, prompts[::-1], sampling(), score, policy_version=policy.version, parallel=one_process,
+        progress=done.append,
+    )  # fmt: skip
+    assert [group.prompt for group in groups] == prompts[::-1]
+    for group in groups:
+        assert [s.total for s in group.scores] == [c.token_ids[0] for c in group.completions]
+        assert {s.reasons for s in group.scores} == {(group.prompt.question.id,)}
+    assert sum(done) == len(prompts) * 4
+
+
+def test_no_prompts_make_no_groups(policy, engine, one_process):
+    assert sample_groups(engine, [], sampling(), score, policy_version=policy.version, parallel=one_process) == []
+
+
+def test_starting_an_engine_leaves_the_process_as_it_was(process_before, engine):
+    assert torch.set_num_threads is process_before
+    assert torch.get_num_threads() == 1
+    assert gc.get_freeze_count() == 0

@@ -1,0 +1,189 @@
+"""The whole job in three steps, on one rank and on two; stopped and resumed; and what it says to bad input."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from srpo_fast.config import DEFAULT_CONFIG, load_config
+from srpo_fast.embedded.base import Recipe, Stage, ensure_base_model
+from srpo_fast.monitor.run_directory import open_run, read_jsonl
+from srpo_fast.policy.hf_directory import HFDirectory
+from tests.launch import run_script
+
+# enough to write the answer's form, and now and then the answer: rewards differ, so there is something to learn
+SHORT = Recipe(
+    text=Stage(steps=60, batch_size=32, lr=3e-3, last_lr=1e-3),
+    align=Stage(steps=5, batch_size=16, lr=2e-3, last_lr=1e-3),
+    joint=Stage(steps=10, batch_size=16, lr=2e-3, last_lr=1e-3),
+    samples=400,
+)
+SMALL_JOB = (
+    "steps=3", "save_every=1", "data.prompts_per_step=8", "reflection.prompts=64", "reflection.max_tokens=24",
+    "cold_start.epochs=1", "cold_start.batch_size=16", "cold_start.lr=1e-5", "rollout.max_tokens=48",
+    "rollout.max_num_seqs=64", "rollout.kv_cache_gib=0.0625", "optimizer.tokens_per_micro_batch=1024",
+    "evaluation.questions=8", "evaluation.every=2", "evaluation.validation_questions=4",
+)  # fmt: skip
+LAYOUTS = {"one": [], "tp": ["parallel.tp=2"], "pp": ["parallel.pp=2"], "dp": []}
+
+
+@pytest.fixture(scope="module")
+def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ensure_base_model(tmp_path_factory.mktemp("base"), 0, lambda done, total: None, SHORT)
+
+
+@pytest.fixture(scope="module")
+def run_of(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The run directory of a layout, whose job is done when first asked for."""
+    root = tmp_path_factory.mktemp("runs")
+
+    def run(layout: str) -> Path:
+        if not (root / layout).exists():
+            train(base_model, root / layout, *LAYOUTS[layout], ranks=1 if layout == "one" else 2)
+        return root / layout
+
+    return run
+
+
+def train(base_model: Path, run_dir: Path, *overrides: str, ranks: int = 1) -> str:
+    """What the job wrote on the terminal; its exit code was 0."""
+    arguments = [f"model.path={base_model}", f"run.dir={run_dir}", *SMALL_JOB, *overrides]
+    result = run_script("srpo_fast/train.py", *arguments, ranks=ranks)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    return result.stdout
+
+
+def without_times(line: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in line.items() if not key.startswith(("time/", "memory/"))}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_three_steps_on_one_rank_and_on_two(run_of, base_model, layout):
+    run = run_of(layout)
+    lines = read_jsonl(run / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [0, 1, 2]
+    assert all(line["train/updates"] == 1 for line in lines)
+    assert all(0 < line["rollout/mismatch_abs"] <= 1e-5 for line in lines)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_000002", "step_000003"]
+    assert len(list((run / "completions").iterdir())) == 3
+    assert "<html" in (run / "report.html").read_text()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["heldout"].keys() == {"base", "sft", "srpo"}
+
+    exported, base = HFDirectory(run / "hf"), HFDirectory(base_model)
+    for name in base.tensor_names:
+        assert torch.equal(exported.tensor(name), base.tensor(name)) == name.startswith("visual."), name
+
+
+@pytest.mark.parametrize("layout", ["tp", "pp", "dp"])
+def test_the_first_update_on_two_ranks_is_that_of_one(run_of, layout):
+    ours, theirs = (without_times(read_jsonl(run_of(name) / "metrics.jsonl")[0]) for name in (layout, "one"))
+    assert ours["train/loss"] == pytest.approx(theirs["train/loss"], abs=1e-5)
+    assert ours["train/grad_norm"] == pytest.approx(theirs["train/grad_norm"], rel=1e-3)
+    # the same completions were sampled, and scored alike
+    sampled = {key: value for key, value in theirs.items() if key.startswith("rollout/") and "mismatch" not in key}
+    assert {key: ours[key] for key in sampled} == pytest.approx(sampled, abs=1e-9)
+
+
+def test_a_resumed_run_repeats_the_step_it_lost_and_no_other(run_of, base_model, tmp_path):
+    whole, cut = run_of("one"), tmp_path / "cut"
+    shutil.copytree(whole, cut)
+    shutil.rmtree(cut / "checkpoints" / "step_000003")  # as if it had ended in the third step
+    for file in ("hf/model.safetensors", "report.html"):
+        (cut / file).unlink()
+    said = train(base_model, cut)
+    assert "stage 1" not in said
+    lines, expected = read_jsonl(cut / "metrics.jsonl"), read_jsonl(whole / "metrics.jsonl")
+    assert lines[:2] == expected[:2]
+    assert len(lines) == 3
+    assert without_times(lines[2]) == pytest.approx(without_times(expected[2]), abs=1e-5)
+    for file in ("completions/step_000002.jsonl", "hf/config.json"):
+        assert (cut / file).read_bytes() == (whole / file).read_bytes()
+    resumed, uninterrupted = HFDirectory(cut / "hf"), HFDirectory(whole / "hf")
+    for name in uninterrupted.tensor_names:
+        assert (resumed.tensor(name) - uninterrupted.tensor(name)).abs().max() <= 1e-5, name
+
+
+# --- bad input ---
+
+
+def question(image: str) -> str:
+    return json.dumps({"question": "<image>What is the sum?", "image": image, "answer": "9"})
+
+
+@pytest.fixture(scope="module")
+def refusals(untrained_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """Exit code and stderr of every attempt."""
+    root = tmp_path_factory.mktemp("refused")
+    Image.new("RGB", (112, 28)).save(root / "good.png")
+    (root / "corrupt.png").write_bytes((root / "good.png").read_bytes()[:20])
+    files = {
+        "missing_image": [question("good.png"), question("nowhere.png")],
+        "corrupt_image": [question("good.png"), question("corrupt.png")],
+        "unreadable_line": [question("good.png"), '{"question": "cut o'],
+    }
+    for name, lines in files.items():
+        (root / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    model = f"model.path={untrained_model}"
+    attempts = {
+        "parallel_sizes": [model, "parallel.tp=3"],
+        "missing_model": [f"model.path={root / 'no_model'}"],
+        "no_model": [f"model.path={root}"],
+        "missing_data": [model, f"data.train={root / 'nowhere.jsonl'}"],
+        "few_questions": [model, "data.prompts_per_step=1000000"],
+        "other_config": [model, "run.seed=4"],
+        "two_mistakes": [model, "steps=-1", "rollout.group_sise=4"],
+        **{name: [model, f"data.train={root / name}.jsonl"] for name in files},
+    }
+    run_dirs = {name: root / "runs" / name for name in attempts}
+    open_run(load_config(DEFAULT_CONFIG, [model, f"run.dir={run_dirs['other_config']}"]))
+    before = snapshot(run_dirs["other_config"])
+    (root / "attempts.json").write_text(
+        json.dumps({name: [f"run.dir={run_dirs[name]}", *arguments] for name, arguments in attempts.items()})
+    )
+    result = run_script("tests/bad_inputs.py", str(root / "attempts.json"))
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert snapshot(run_dirs["other_config"]) == before
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def snapshot(directory: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("attempt", "says"),
+    [
+        ("parallel_sizes", ["parallel.tp=3 x parallel.pp=1 does not divide the 1 process", "--nproc-per-node"]),
+        ("missing_model", ["no_model"]),
+        ("no_model", ["no config.json in"]),
+        ("missing_data", ["nowhere.jsonl", "check data.train"]),
+        ("missing_image", ["missing_image.jsonl", "line 2", "nowhere.png", "found none"]),
+        ("corrupt_image", ["corrupt_image.jsonl", "line 2", "corrupt.png", "repair it or leave it out"]),
+        ("unreadable_line", ["unreadable_line.jsonl", "line 2", "expected one JSON object a line"]),
+        ("few_questions", ["got 16384 questions for 1000000 prompts", "lower data.prompts_per_step"]),
+        ("other_config", ["holds a run with run.seed=0, this one has run.seed=4", "choose another run.dir"]),
+        ("two_mistakes", ["steps", "did you mean rollout.group_size?"]),
+    ],
+)
+def test_bad_input_ends_in_one_clear_error(refusals, attempt, says):
+    code, stderr = refusals[attempt]
+    assert code == 2
+    assert stderr.startswith("error: ")
+    assert stderr.count("error:") == 1
+    assert "Traceback" not in stderr
+    assert len(stderr.splitlines()) <= 2  # a file's records are named below it, a line each
+    for part in says:
+        assert part in stderr
+
+
+def test_a_mistake_is_exit_code_2_and_one_line_for_the_shell():
+    result = run_script("srpo_fast/train.py", "rollout.group_sise=4")
+    assert result.returncode == 2
+    assert result.stderr == "error: unknown key rollout.group_sise; did you mean rollout.group_size?\n"
+    assert result.stdout == ""
