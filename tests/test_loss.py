@@ -168,7 +168,7 @@ def test_a_later_update_is_clipped_against_the_log_probs_its_step_began_with():
 def test_banned_tokens_are_no_part_of_the_distribution():
     banned = replace(HEAD, banned_ids=torch.tensor([3, 17]))
     sequences = with_token_weights(make_sequences(), "token")
-    clean = [replace(s, completion_ids=tuple(t if t not in (3, 17) else 4 for t in s.completion_ids)) for s in sequences]
+    clean = [replace(s, completion_ids=tuple(4 if t in (3, 17) else t for t in s.completion_ids)) for s in sequences]
     _, gradient = loss_and_gradient(packed(clean), supervised_loss, banned)
     assert gradient[:, [3, 17]].abs().max() < 1e-30  # e**-100 of the others
     assert gradient.abs().max() > 1e-3

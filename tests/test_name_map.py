@@ -29,7 +29,8 @@ SHAPES = {
 
 
 def make_tensors(hf_names: tuple[str, ...]) -> list[Tensor]:
-    return [torch.randn(SHAPES[name] if name in SHAPES else SHAPES[".".join(name.split(".")[-2:])]) for name in hf_names]
+    """Random ones of the shapes above; a layer's tensors go by the end of their names."""
+    return [torch.randn(SHAPES.get(name) or SHAPES[".".join(name.split(".")[-2:])]) for name in hf_names]
 
 
 @pytest.mark.parametrize("tp", [1, 2])

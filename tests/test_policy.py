@@ -1,6 +1,8 @@
 """The Megatron policy on one rank is the Hugging Face model: logits, gradients, state and export."""
 
 import io
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,11 @@ from srpo_fast import torchvision_shim  # noqa: F401
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from srpo_fast.batch import Prompt, TrainingSequence
-from srpo_fast.config import LossConfig
+from srpo_fast.config import ConfigError, LossConfig
 from srpo_fast.loss import srpo_loss, supervised_loss
 from srpo_fast.policy import Policy
 from srpo_fast.policy.hf_directory import HFDirectory
+from srpo_fast.policy.language_model import transformer_config
 from srpo_fast.policy.name_map import canonical, rule_for
 from tests.policy_case import OPTIMIZER, alone, make_sequences, open_policy, packer
 
@@ -73,7 +76,7 @@ def logprobs_by_sequence(policy: Policy, sequences: list[TrainingSequence], batc
     for micro_batch, logprobs in zip(batch.micro_batches, policy.logprobs(batch), strict=True):
         assert logprobs is not None
         starts = micro_batch.cu_seqlens.tolist()
-        for start, end in zip(starts[:-1], starts[1:], strict=True):
+        for start, end in pairwise(starts):
             ids = micro_batch.input_ids[start:end].tolist()
             (owner,) = [s for s in sequences if [*s.prompt.token_ids.tolist(), *s.completion_ids] == ids]
             inside = (micro_batch.loss_rows >= start) & (micro_batch.loss_rows < end)
@@ -102,7 +105,8 @@ def test_logits_of_packed_prompts_are_transformers(policy, one_process, untraine
         expected = []
         order = sorted(sequences, key=lambda s: len(s.prompt.token_ids) + len(s.completion_ids), reverse=True)
         for sequence in order:
-            rows = hf_logits(hf_model, sequence.prompt, sequence.completion_ids)[len(sequence.prompt.token_ids) - 1 : -1]
+            logits_of_one = hf_logits(hf_model, sequence.prompt, sequence.completion_ids)
+            rows = logits_of_one[len(sequence.prompt.token_ids) - 1 : -1]
             expected.append(rows[torch.tensor(sequence.loss_mask)])
     assert len(batch.cu_seqlens) == len(sequences) + 1
     assert (logits - torch.cat(expected)).abs().max() < 1e-5
@@ -169,7 +173,7 @@ def test_an_update_does_not_see_the_gradient_of_the_one_before(fresh_policy, one
     assert norms[1:] == norms[:1] * 2
 
 
-def test_a_step_moves_the_language_model_and_leaves_the_vision_tower(fresh_policy, one_process, untrained_model, sequences):
+def test_a_step_moves_the_language_model_and_no_vision_weight(fresh_policy, one_process, untrained_model, sequences):
     before = {name: tensor.clone() for name, tensor in fresh_policy.hf_weights()}
     tower = {name: tensor.clone() for name, tensor in fresh_policy.vision.module.state_dict().items()}
     after = updated_weights(fresh_policy, packer(untrained_model, one_process, 4096)(sequences))
@@ -183,9 +187,9 @@ def test_training_lowers_the_supervised_loss(fresh_policy, one_process, untraine
     losses = []
     for _ in range(5):
         losses.append(fresh_policy.forward_backward(batch, supervised_loss)["loss"])
-        fresh_policy.step(1e-2)
+        fresh_policy.step(2e-3)
     assert losses == sorted(losses, reverse=True)
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_a_reloaded_policy_takes_the_same_next_step(fresh_policy, one_process, untrained_model, sequences):
@@ -230,3 +234,17 @@ def test_the_export_is_the_policy(fresh_policy, one_process, untrained_model, se
         for sequence in sequences:
             expected = hf_logprobs(model, sequence, fresh_policy.head.banned_ids)
             assert (found[sequence.completion_ids] - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("sizes", "says"),
+    [
+        ({"tp": 3}, "parallel.tp=3 does not divide the model's num_attention_heads=4"),
+        ({"tp": 4}, "parallel.tp=4 does not divide the model's num_key_value_heads=2"),
+        ({"pp": 4}, "parallel.pp=4 is more than the model's 3 layers"),
+    ],
+)
+def test_sizes_that_do_not_fit_the_model_are_refused(one_process, untrained_model, sizes, says):
+    parallel = replace(one_process, world=12, **sizes)
+    with pytest.raises(ConfigError, match=says):
+        transformer_config(HFDirectory(untrained_model).config.text_config, torch.float32, parallel)

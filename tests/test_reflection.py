@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from srpo_fast.batch import Completion, Group, Question, Score
-from srpo_fast.config import ColdStartConfig
+from srpo_fast.config import ColdStartConfig, OptimizerConfig, UserError
 from srpo_fast.embedded.task import SYSTEM_REFLECT, load_samples
 from srpo_fast.embedded.teacher import EmbeddedTeacher, Reflection
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.reflection.cold_start import num_updates, training_sequence
+from srpo_fast.reflection.cold_start import num_updates, run_cold_start, training_sequence
 from srpo_fast.reflection.records import balance, reflect_on
 from srpo_fast.reflection.teacher import ReflectionRecord
+from tests.policy_case import open_policy, packer
 
 SAMPLES = load_samples("train", 6, 0)
 
@@ -120,7 +121,28 @@ def test_a_wrong_first_answer_can_be_left_out_of_the_loss(encoder, policy, right
 
 
 @pytest.mark.parametrize(
-    ("records", "epochs", "batch_size", "expected"), [(64, 1.0, 16, 4), (65, 1.0, 16, 5), (64, 0.5, 16, 2), (3, 1, 16, 1)]
+    ("records", "epochs", "batch_size", "expected"),
+    [(64, 1.0, 16, 4), (65, 1.0, 16, 5), (64, 0.5, 16, 2), (3, 1, 16, 1)],
 )
 def test_the_number_of_updates(records, epochs, batch_size, expected):
     assert num_updates(records, ColdStartConfig(epochs=epochs, batch_size=batch_size)) == expected
+
+
+def test_the_cold_start_learns_the_records_in_as_many_updates_as_announced(encoder, untrained_model, one_process):
+    settings = ColdStartConfig(epochs=8, batch_size=2, lr=5e-3, warmup_share=0.0)
+    sequences = [training_sequence(make_record(i, right=True), encoder, SYSTEM_REFLECT, settings) for i in range(3)]
+    policy = open_policy(untrained_model, one_process)
+    losses: list[float] = []
+    run_cold_start(
+        policy, sequences, packer(untrained_model, one_process, 512), settings, OptimizerConfig(),
+        lambda loss: losses.append(loss),
+    )  # fmt: skip
+    assert len(losses) == policy.version == num_updates(3, settings) == 12
+    assert losses[0] > 5.5  # every token alike
+    assert losses[-1] < 1.0
+
+
+def test_a_cold_start_without_records_is_a_clear_error(untrained_model, one_process):
+    policy, pack = open_policy(untrained_model, one_process), packer(untrained_model, one_process, 512)
+    with pytest.raises(UserError, match=r"has no records.*raise reflection\.prompts"):
+        run_cold_start(policy, [], pack, ColdStartConfig(), OptimizerConfig(), lambda loss: None)

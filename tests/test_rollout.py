@@ -1,4 +1,4 @@
-"""One real engine: it samples from the policy's weights, from seeds that say where they come from, and bans what it must.
+"""One real engine: it samples from the policy's weights, by seeds that say what they are for, and never a banned token.
 
 The engine lives until the session ends: closing it takes the default process group along.
 """

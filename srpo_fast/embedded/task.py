@@ -6,7 +6,6 @@ digit nor a table, so validation and held-out accuracy are about pictures nobody
 
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
 from typing import Literal, get_args
 
 import numpy as np
@@ -77,15 +76,16 @@ def direct_answer(sample: Sample) -> str:
 
 
 def careful_answer(sample: Sample) -> str:
-    """The right completion step by step: the reading, the way to the answer, the answer."""
+    """The right completion step by step: what matters in the picture, the way to the answer, the answer."""
+    a, b, c, d = sample.digits
     match sample.kind:
         case "sum":
-            steps = ",".join(str(total) for total in list(accumulate(sample.digits))[1:])
+            thought = f"{a}+{b}={a + b},{c}+{d}={c + d}"
         case "range":
-            steps = f"{max(sample.digits)}-{min(sample.digits)}"
+            thought = f"{_reading(sample)};{max(sample.digits)}-{min(sample.digits)}"
         case "max":
-            steps = str(max(sample.digits))
-    return _completion(f"{_reading(sample)};{steps}", sample.question.answer)
+            thought = f"{_reading(sample)};{max(sample.digits)}"
+    return _completion(thought, sample.question.answer)
 
 
 @cache

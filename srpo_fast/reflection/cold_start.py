@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from srpo_fast.batch import TrainingSequence
-from srpo_fast.config import ColdStartConfig, OptimizerConfig
+from srpo_fast.config import ColdStartConfig, OptimizerConfig, UserError
 from srpo_fast.loss import supervised_loss, with_token_weights
 from srpo_fast.packing import Packer
 from srpo_fast.policy import Policy
@@ -39,7 +39,12 @@ def run_cold_start(
     policy: Policy, sequences: Sequence[TrainingSequence], pack: Packer, settings: ColdStartConfig,
     optimizer: OptimizerConfig, report: Callable[..., None],
 ) -> None:  # fmt: skip
-    """Trains the policy, num_updates of them; `report(loss=...)` after every update."""
+    """Trains the policy, num_updates of them; `report(loss=...)` after every update. UserError without a sequence."""
+    if not sequences:
+        raise UserError(
+            "the cold start has no records: expected finished first answers that the teacher can reflect on, mixed as "
+            "reflection.right_share says; raise reflection.prompts or reflection.max_tokens, or set right_share to null"
+        )
     updates = num_updates(len(sequences), settings)
     warmup = int(settings.warmup_share * updates)
     size = min(settings.batch_size, len(sequences))
