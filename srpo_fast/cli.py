@@ -56,9 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("train", help=train.__doc__)
     command.add_argument("--ranks", type=int, default=min(2, os.cpu_count() or 1), help="processes on this machine")
-    command.add_argument(
-        "arguments", nargs=argparse.REMAINDER, help="--config F.yaml, section.key=value"
-    )
+    command.add_argument("arguments", nargs=argparse.REMAINDER, help="--config F.yaml, section.key=value")
     command.set_defaults(run_command=train)
 
     command = commands.add_parser("report", help=report.__doc__)

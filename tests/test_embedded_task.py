@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,10 +58,15 @@ def test_answers_agree_with_an_independent_recount(split):
         assert sample.question.answer == right
         reading = "".join(map(str, sample.digits))
         assert direct_answer(sample) == f"<think>{reading}</think><answer>$\\boxed{{{right}}}$</answer>"
-        assert careful_answer(sample).startswith(f"<think>{reading};")
-        assert careful_answer(sample).endswith(f"{right}</think><answer>$\\boxed{{{right}}}$</answer>") or (
-            sample.kind == "range" and f"{max(sample.digits)}-{min(sample.digits)}</think>" in careful_answer(sample)
-        )
+        assert careful_answer(sample).endswith(f"</think><answer>$\\boxed{{{right}}}$</answer>")
+
+
+@pytest.mark.parametrize(
+    ("kind", "thought"), [("sum", "3+1=4,4+9=13"), ("range", "3149;9-1"), ("max", "3149;9")], ids=lambda value: value
+)
+def test_careful_answers_show_the_way(kind, thought):
+    sample = replace(load_samples("train", 1, 0)[0], kind=kind, digits=(3, 1, 4, 9))
+    assert careful_answer(sample).startswith(f"<think>{thought}</think>")
 
 
 def test_pictures_show_the_digits_they_are_said_to_show():

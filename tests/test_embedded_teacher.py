@@ -41,8 +41,9 @@ def test_a_right_reading_with_a_wrong_answer_is_called_wrong(sample):
     assert f"boxed{{{sample.question.answer}}}" in reflection.second
 
 
-def test_a_careful_first_answer_is_judged_too(sample):
-    assert EmbeddedTeacher([sample]).reflect(sample.question, careful_answer(sample)).text == "ok"
+def test_a_first_answer_that_goes_on_after_its_reading_is_judged_too(sample):
+    first = direct_answer(sample).replace("</think>", ";9</think>")
+    assert EmbeddedTeacher([sample]).reflect(sample.question, first).text == "ok"
 
 
 @pytest.mark.parametrize(
