@@ -155,6 +155,8 @@ class Config(Section):
     def _stages_agree(self) -> "Config":
         if (self.reflection is None) != (self.cold_start is None):
             raise ValueError("reflection and cold_start are one stage: give both sections or neither")
+        if self.evaluation.every and self.data.validation is None:
+            raise ValueError("evaluation.every needs questions: set data.validation, or evaluation.every=0")
         return self
 
 

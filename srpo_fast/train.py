@@ -36,7 +36,7 @@ from srpo_fast.reflection.records import balance, reflect_on
 from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
 from srpo_fast.sequences import training_sequences
 from srpo_fast.sources import open_questions, open_teacher, resolve_model
-from srpo_fast.weight_sync import sync_weights
+from srpo_fast.weight_sync import EngineMismatch, sync_weights
 
 
 class Trainer:
@@ -50,8 +50,8 @@ class Trainer:
             self.validation = open_questions(config, "validation")
             self.heldout = open_questions(config, "heldout")
             self.encoder = PromptEncoder.from_pretrained(model_dir, config.data.max_prompt_tokens)
-            self.before = one_answer_format(config, self.encoder)  # stage 1
-            self.format = rollout_format(config, self.encoder)  # stage 2 and after
+            self.one_answer = one_answer_format(config, self.encoder)  # stage 1
+            self.rollout_format = rollout_format(config, self.encoder)  # stage 2 and after
             self.sampler = PromptSampler(len(self.train), config.data.prompts_per_step, config.run.seed)
             bar.advance()
             self.policy = Policy(
@@ -74,14 +74,14 @@ class Trainer:
     def run(self) -> None:
         first_step = self.resume()
         if first_step is None:
-            self.evaluate("base", self.before)
+            self.evaluate("base", self.one_answer)
             if self.config.cold_start:
                 self.stage_1()
-                self.evaluate("sft", self.format)
+                self.evaluate("sft", self.rollout_format)
             first_step = 0
             self.save(first_step)
         self.stage_2(first_step)
-        self.evaluate("srpo", self.format)
+        self.evaluate("srpo", self.rollout_format)
         self.policy.source.export(self.config.run.dir / "hf", self.policy.hf_weights(), writes=self.parallel.is_main)
         self.monitor.finish()
         self.engine.close()
@@ -98,10 +98,12 @@ class Trainer:
             stream=(config.run.seed, "stage 1"),
         )  # fmt: skip
         with self.monitor.phase("stage_1", len(questions), label="stage 1: first answers") as bar:
-            groups = self.sample(self.encode(questions, self.before), sampling, self.before, bar.advance)
+            groups = self.sample(self.encode(questions, self.one_answer), sampling, self.one_answer, bar.advance)
         records = balance(reflect_on(groups, open_teacher(config)), config.reflection.right_share, config.run.seed)
         self.monitor.note(f"stage 1: {len(records):,} reflections on {len(questions):,} first answers")
-        sequences = [training_sequence(r, self.encoder, self.format.system_prompt, config.cold_start) for r in records]
+        sequences = [
+            training_sequence(r, self.encoder, self.rollout_format.system_prompt, config.cold_start) for r in records
+        ]
         with self.monitor.phase("stage_1", num_updates(len(records), config.cold_start), label="stage 1: SFT") as bar:
             run_cold_start(self.policy, sequences, self.pack, config.cold_start, config.optimizer, bar.advance)
         sync_weights(self.policy, self.engine)
@@ -112,7 +114,7 @@ class Trainer:
         config = self.config
         if first_step == 0:
             self.policy.new_optimizer(config.optimizer)
-        with self.monitor.phase("stage_2", config.steps, done=first_step, label="stage 2: SRPO"):
+        with self.monitor.phase("stage_2", config.steps, done=first_step, label="stage 2"):
             for step in range(first_step, config.steps):
                 metrics, groups = self.step(step)
                 if config.evaluation.every and (step + 1) % config.evaluation.every == 0:
@@ -124,9 +126,9 @@ class Trainer:
     def step(self, step: int) -> tuple[dict[str, float], list[Group]]:
         config, timer = self.config, self.monitor.timer
         with timer("data"):
-            prompts = self.encode([self.train[i] for i in self.sampler.next()], self.format)
+            prompts = self.encode([self.train[i] for i in self.sampler.next()], self.rollout_format)
         with timer("rollout"):
-            groups = self.sample(prompts, self.rollout_sampling(step), self.format)
+            groups = self.sample(prompts, self.rollout_sampling(step), self.rollout_format)
         with timer("advantage"):
             rewards_PG = torch.tensor([[score.total for score in group.scores] for group in groups])
             correct_PG = torch.tensor([[score.second_correct for score in group.scores] for group in groups])
@@ -177,7 +179,7 @@ class Trainer:
     def validate(self, step: int) -> dict[str, float]:
         questions = self.validation[: self.config.evaluation.validation_questions]
         with self.monitor.phase("evaluation", 2 * len(questions), label=f"validation, step {step + 1}") as bar:
-            return validation_metrics(self._measure(questions, self.format, "validation", bar.advance))
+            return validation_metrics(self._measure(questions, self.rollout_format, "validation", bar.advance))
 
     def _measure(
         self, questions: Sequence[Question], answer_format: AnswerFormat, split: str, progress: Progress
@@ -215,11 +217,11 @@ def main(arguments: list[str]) -> int:
         parallel = start(config.parallel)
         with open_monitor(config, parallel.rank) as monitor:
             Trainer(config, parallel, monitor).run()
-    except UserError as error:
+    except (UserError, EngineMismatch) as error:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(10)  # rank 0 met the same error; the first to leave ends the others
         print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2
+        return 2 if isinstance(error, UserError) else 1
     stop()
     return 0
 

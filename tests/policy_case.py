@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from srpo_fast.batch import Question, TrainingSequence
 from srpo_fast.config import OptimizerConfig
@@ -16,7 +17,8 @@ from srpo_fast.parallel import Parallel
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
 
-OPTIMIZER = OptimizerConfig(lr=2e-4, betas=(0.9, 0.99))  # Adam turns rounding of tiny gradients into parts of lr
+# Adam divides a gradient by its own size: of the tiniest elements it shows the rounding, as a share of lr
+OPTIMIZER = OptimizerConfig(lr=2e-5, betas=(0.9, 0.99))
 SYSTEM = "reflect"
 WIDE, TALL, SMALL = (112, 28), (56, 84), (28, 28)
 
@@ -79,6 +81,25 @@ def perturb(policy: Policy, size: float, seed: int) -> None:
     with torch.no_grad():
         for parameter in policy.language_model.parameters():
             parameter += size * torch.randn(parameter.shape, generator=chance)
+
+
+@torch.no_grad()
+def gradients_of(policy: Policy) -> dict[str, Tensor]:
+    """The update's gradient of every whole tensor, by Hugging Face names; it travels as if it were the weights."""
+    parameters = list(policy.language_model.parameters())
+    weights = [parameter.clone() for parameter in parameters]
+    for parameter in parameters:
+        parameter.copy_(parameter.main_grad)
+    gradients = {name: tensor.clone() for name, tensor in policy.hf_weights()}
+    for parameter, weight in zip(parameters, weights, strict=True):
+        parameter.copy_(weight)
+    return gradients
+
+
+def largest_relative_error(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """Of any tensor, in the Euclidean norm."""
+    assert found.keys() == expected.keys()
+    return max(((found[name] - e).norm() / e.norm()).item() for name, e in expected.items())
 
 
 def alone(sequence: TrainingSequence) -> list[TrainingSequence]:

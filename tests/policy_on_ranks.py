@@ -16,7 +16,7 @@ from srpo_fast.config import LossConfig, ParallelConfig
 from srpo_fast.loss import srpo_loss
 from srpo_fast.parallel import Parallel, start, stop
 from srpo_fast.policy import Policy
-from tests.policy_case import OPTIMIZER, make_sequences, open_policy, packer
+from tests.policy_case import OPTIMIZER, gradients_of, make_sequences, open_policy, packer
 
 LAYOUTS = {"tp": (2, 1), "pp": (1, 2), "dp": (1, 1)}
 TOKENS_PER_MICRO_BATCH = 120  # several micro-batches, of which pp and dp ranks must make the same number and sum
@@ -33,6 +33,7 @@ def train_and_resume(model_dir: Path, parallel: Parallel, out: Path) -> dict[str
     policy = open_policy(model_dir, parallel)
     policy.new_optimizer(OPTIMIZER)
     metrics = policy.forward_backward(batch, loss)
+    gradients = gradients_of(policy)
     grad_norm = policy.step(OPTIMIZER.lr)
     first = weights_of(policy)
     state = Checkpoint(step=1, policy=policy.state_dict(), sampler={}, rng=torch.get_rng_state())
@@ -52,6 +53,7 @@ def train_and_resume(model_dir: Path, parallel: Parallel, out: Path) -> dict[str
     resumed = weights_of(again)
     return {
         "metrics": metrics,
+        "gradients": gradients,
         "grad_norm": grad_norm,
         "first": first,
         "second": second,

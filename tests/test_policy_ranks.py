@@ -10,7 +10,7 @@ from srpo_fast.config import LossConfig
 from srpo_fast.loss import srpo_loss
 from srpo_fast.policy.hf_directory import HFDirectory
 from tests.launch import run_script
-from tests.policy_case import OPTIMIZER, make_sequences, open_policy, packer
+from tests.policy_case import OPTIMIZER, gradients_of, largest_relative_error, make_sequences, open_policy, packer
 from tests.policy_on_ranks import LAYOUTS
 
 LAYERS_OF_RANK_0 = {"tp": 3, "pp": 2, "dp": 3}  # three layers do not divide by two stages
@@ -25,9 +25,14 @@ def one_rank(one_process, untrained_model) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for update in ("first", "second"):
         metrics = policy.forward_backward(batch, srpo_loss(LossConfig()))
+        gradients = gradients_of(policy)
         grad_norm = policy.step(OPTIMIZER.lr)
         result |= {update: {name: tensor.clone() for name, tensor in policy.hf_weights()}}
-        result = {"metrics": metrics, "grad_norm": grad_norm} | result  # those of the first update stay
+        result = {
+            "metrics": metrics,
+            "gradients": gradients,
+            "grad_norm": grad_norm,
+        } | result  # those of the first update stay
     return result
 
 
@@ -49,6 +54,7 @@ def test_loss_gradient_and_weights_are_those_of_one_rank(one_rank, out, layout):
     ranks = torch.load(out / f"{layout}.pt")
     assert ranks["metrics"] == pytest.approx(one_rank["metrics"], abs=1e-4)
     assert ranks["metrics"]["loss"] == pytest.approx(one_rank["metrics"]["loss"], abs=1e-5)
+    assert largest_relative_error(ranks["gradients"], one_rank["gradients"]) < 1e-5
     assert ranks["grad_norm"] == pytest.approx(one_rank["grad_norm"], rel=1e-5)
     assert largest_difference(ranks["first"], one_rank["first"]) < 1e-5
     assert ranks["layers"] == LAYERS_OF_RANK_0[layout]

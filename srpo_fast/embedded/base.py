@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessor
 
 from srpo_fast.embedded.lessons import NO_LOSS, Lessons, Texts, build_lessons
-from srpo_fast.embedded.model import build_processor, build_untrained_model, write_model
-from srpo_fast.embedded.task import load_samples
+from srpo_fast.embedded.model import build_config, build_processor, build_untrained_model, write_model
+from srpo_fast.embedded.task import careful_answer, direct_answer, load_samples
+from srpo_fast.embedded.tokenizer import build_tokenizer
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 
@@ -55,8 +56,7 @@ _THREADS = 1
 
 def ensure_base_model(root: Path, seed: int, progress: Progress, recipe: Recipe = RECIPE) -> Path:
     """The directory of the base model for (seed, recipe) under `root`, trained now unless it is there already."""
-    digest = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:8]
-    path = root / f"seed{seed}-{digest}"
+    path = root / f"seed{seed}-{_fingerprint(recipe)}"
     if path.is_dir():
         return path
     model = train_base_model(seed, progress, recipe)
@@ -86,10 +86,27 @@ def train_base_model(seed: int, progress: Progress, recipe: Recipe) -> Qwen2_5_V
     return model.eval()
 
 
+def _fingerprint(recipe: Recipe) -> str:
+    """8 hex digits of all that makes a base model: the recipe, the model's shape, the tokenizer, what it is told."""
+    tokenizer = build_tokenizer()
+    told = [
+        (sample.question.text, direct_answer(sample), careful_answer(sample), sample.question.images[0].tobytes().hex())
+        for sample in load_samples("train", 20, seed=0)
+    ]
+    parts = [asdict(recipe), build_config(tokenizer).to_dict(), tokenizer.backend_tokenizer.to_str(), told]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+
 class _Course:
     """A model, what it reads, and the three losses."""
 
-    def __init__(self, model, image_processor, lessons: Lessons, chance: torch.Generator) -> None:
+    def __init__(
+        self,
+        model: Qwen2_5_VLForConditionalGeneration,
+        image_processor: Qwen2VLImageProcessor,
+        lessons: Lessons,
+        chance: torch.Generator,
+    ) -> None:
         self.model = model
         self.image_processor = image_processor
         self.lessons = lessons
