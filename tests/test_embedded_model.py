@@ -10,7 +10,14 @@ import torch
 from srpo_fast.embedded.base import RECIPE, Stage, ensure_base_model, train_base_model
 from srpo_fast.embedded.lessons import NO_LOSS, build_lessons, prompt_ids
 from srpo_fast.embedded.model import build_processor, build_untrained_model, write_untrained_model
-from srpo_fast.embedded.task import SYSTEM_CAREFUL, SYSTEM_DIRECT, SYSTEM_REFLECT, careful_answer, load_samples
+from srpo_fast.embedded.task import (
+    SYSTEM_CAREFUL,
+    SYSTEM_DIRECT,
+    SYSTEM_REFLECT,
+    careful_answer,
+    direct_answer,
+    load_samples,
+)
 from srpo_fast.embedded.tokenizer import build_tokenizer
 
 TINY = replace(
@@ -107,3 +114,9 @@ def test_base_model_is_trained_once_for_a_seed_and_recipe(tmp_path):
     other = ensure_base_model(tmp_path, 0, ignore, replace(TINY, samples=65))
     assert sorted(tmp_path.iterdir()) == sorted([path, other])
     assert build_processor().tokenizer.get_vocab() == build_tokenizer().get_vocab()
+
+
+def test_a_change_of_what_is_taught_makes_another_base_model(tmp_path, monkeypatch):
+    path = ensure_base_model(tmp_path, 0, ignore, TINY)
+    monkeypatch.setattr("srpo_fast.embedded.base.careful_answer", direct_answer)
+    assert ensure_base_model(tmp_path, 0, ignore, TINY) != path
