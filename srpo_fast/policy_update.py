@@ -39,7 +39,7 @@ def update_policy(
 
 
 def _updates(sequences: Sequence[TrainingSequence], updates: int, normalizer: str) -> list[list[TrainingSequence]]:
-    """The sequences of each update, whole groups in turn, weighted; updates without a gradient are left out."""
+    """The sequences of each update, weighted, in equal consecutive parts; updates without a gradient are left out."""
     shares = [
         list(sequences[len(sequences) * i // updates : len(sequences) * (i + 1) // updates]) for i in range(updates)
     ]

@@ -80,11 +80,11 @@ def test_a_missing_key_is_named(tmp_path):
 def test_overrides_replace_values_of_any_kind():
     config = load_config(
         DEFAULT_CONFIG,
-        ["steps=7", "optimizer.lr=1e-3", "data.validation=null", "optimizer.betas=[0.5, 0.6]", "run.dir=runs/a=b"],
+        ["steps=7", "optimizer.lr=1e-3", "data.heldout=null", "optimizer.betas=[0.5, 0.6]", "run.dir=runs/a=b"],
     )
     assert config.steps == 7
     assert config.optimizer.lr == 1e-3  # YAML alone reads 1e-3 as text
-    assert config.data.validation is None
+    assert config.data.heldout is None
     assert config.optimizer.betas == (0.5, 0.6)
     assert config.run.dir == Path("runs/a=b")
 
@@ -148,3 +148,8 @@ def test_a_config_cannot_change_during_a_run():
     with pytest.raises(ValueError, match="frozen"):
         config.steps = 3
     assert isinstance(config, Config)
+
+
+def test_validation_without_questions_is_refused():
+    with pytest.raises(ConfigError, match=r"set data\.validation, or evaluation\.every=0"):
+        load_config(DEFAULT_CONFIG, ["data.validation=null"])

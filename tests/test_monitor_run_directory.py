@@ -16,6 +16,13 @@ def make_config(directory, **changes):
     return Config.model_validate(document | changes)
 
 
+def begin(config):
+    """The directory of a run that has done a step."""
+    run = open_run(config)
+    run.metrics.write_text('{"step": 0}\n')
+    return run
+
+
 def snapshot(directory):
     return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
@@ -44,7 +51,7 @@ def test_a_run_that_was_moved_opens_again(tmp_path):
 
 
 def test_another_config_is_refused_naming_key_values_and_remedy(tmp_path):
-    run = open_run(make_config(tmp_path / "run", optimizer={"lr": 1e-4}))
+    run = begin(make_config(tmp_path / "run", optimizer={"lr": 1e-4}))
     before = snapshot(run.root)
     with pytest.raises(ConfigError) as error:
         open_run(make_config(tmp_path / "run", optimizer={"lr": 2e-4}))
@@ -57,19 +64,27 @@ def test_another_config_is_refused_naming_key_values_and_remedy(tmp_path):
 
 
 def test_a_section_that_one_config_lacks_is_a_difference(tmp_path):
-    open_run(make_config(tmp_path / "run"))
+    begin(make_config(tmp_path / "run"))
     with pytest.raises(ConfigError, match="not set"):
         open_run(make_config(tmp_path / "run", reflection={"teacher": "embedded"}, cold_start={}))
 
 
 def test_resume_never_refuses_a_run_that_exists(tmp_path):
-    open_run(make_config(tmp_path / "run"))
+    begin(make_config(tmp_path / "run"))
     with pytest.raises(ConfigError, match="resume=never"):
         open_run(make_config(tmp_path / "run", run={"resume": "never"}))
 
 
+def test_a_start_that_failed_may_be_corrected(tmp_path):
+    run = open_run(make_config(tmp_path / "run", model={"path": "wrong"}))
+    run.summary.write_text("{}")
+    corrected = make_config(tmp_path / "run", model={"path": "right"})
+    assert open_run(corrected).config.read_text() == dump_config(corrected)
+    assert not run.summary.exists()
+
+
 def test_a_run_begun_with_resume_never_can_be_resumed(tmp_path):
-    run = open_run(make_config(tmp_path / "run", run={"resume": "never"}))
+    run = begin(make_config(tmp_path / "run", run={"resume": "never"}))
     assert open_run(make_config(tmp_path / "run", run={"resume": "auto"})) == run
 
 
@@ -95,7 +110,7 @@ def test_a_start_broken_off_before_its_config_begins_anew(tmp_path):
 
 @pytest.mark.parametrize("text", ["a: [", "just words"])
 def test_an_unreadable_config_in_the_directory_is_one_clear_error(tmp_path, text):
-    run = open_run(make_config(tmp_path / "run"))
+    run = begin(make_config(tmp_path / "run"))
     run.config.write_text(text)
     with pytest.raises(ConfigError, match="not a resolved config"):
         open_run(make_config(tmp_path / "run"))

@@ -179,7 +179,8 @@ def refusals(untrained_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
         **{name: [model, f"data.train={root / name}.jsonl"] for name in files},
     }
     run_dirs = {name: root / "runs" / name for name in attempts}
-    open_run(load_config(DEFAULT_CONFIG, [model, f"run.dir={run_dirs['other_config']}"]))
+    other = open_run(load_config(DEFAULT_CONFIG, [model, f"run.dir={run_dirs['other_config']}"]))
+    other.metrics.write_text('{"step": 0}\n')
     before = snapshot(run_dirs["other_config"])
     (root / "attempts.json").write_text(
         json.dumps({name: [f"run.dir={run_dirs[name]}", *arguments] for name, arguments in attempts.items()})

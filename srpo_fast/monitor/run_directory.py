@@ -50,6 +50,11 @@ class RunDirectory:
     def summary(self) -> Path:
         return self.root / "summary.json"
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is work in it that another start would lose or continue: a step or a checkpoint."""
+        return self.metrics.exists() or any(self.checkpoints.glob("step_*"))
+
     def completions_of(self, step: int) -> Path:
         return self.completions / f"step_{step:06d}.jsonl"
 
@@ -66,12 +71,15 @@ def step_of(path: Path) -> int:
 def open_run(config: Config) -> RunDirectory:
     """The directory of this run, made if new. For one rank only; the others take RunDirectory(config.run.dir).
 
-    ConfigError, with nothing written, when `run.dir` holds something else: another config's run, any run under
-    run.resume=never, or files that are no run.
+    ConfigError, with nothing written, when `run.dir` holds something else: another config's run that has begun, any
+    that has begun under run.resume=never, or files that are no run.
     """
     run = RunDirectory(config.run.dir)
     if _holds_files(run.root):
         _require_same_run(run, config)
+        if not run.has_begun:
+            run.config.unlink()  # a start that failed on its model or data may be corrected
+            run.summary.unlink(missing_ok=True)
     try:
         run.completions.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -114,6 +122,8 @@ def _holds_files(root: Path) -> bool:
 def _require_same_run(run: RunDirectory, config: Config) -> None:
     if not run.config.is_file():
         raise ConfigError(f"run.dir {run.root} exists and is no run directory; choose another run.dir")
+    if not run.has_begun:
+        return
     remedy = f"choose another run.dir, or delete {run.root}"
     if config.run.resume == "never":
         raise ConfigError(f"run.dir {run.root} already holds a run and run.resume=never; {remedy}")
