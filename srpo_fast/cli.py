@@ -7,21 +7,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from srpo_fast.config import UserError, config_from_arguments, load_config
+from srpo_fast.config import UserError, add_config_arguments, load_config
 
 
 def train(options: argparse.Namespace) -> int:
     """torchrun srpo_fast/train.py on this machine, with train.py's exit code and without torchrun's own report."""
-    config_from_arguments(options.arguments)  # a mistake shows at once, before anything large is imported
+    load_config(options.config, options.overrides)  # a mistake shows at once, before anything large is imported
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # else torchrun sets it, and says so
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     script = Path(__file__).with_name("train.py")
-    launch = ["--standalone", "--nproc-per-node", str(options.ranks), str(script), *options.arguments]
+    launch = ["--standalone", "--nproc-per-node", str(options.ranks), str(script)]
     try:
-        torchrun.run(torchrun.parse_args(launch))
+        torchrun.run(torchrun.parse_args([*launch, "--config", str(options.config), *options.overrides]))
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode  # as a shell counts signals
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("train", help=train.__doc__)
     command.add_argument("--ranks", type=int, default=min(2, os.cpu_count() or 1), help="processes on this machine")
-    command.add_argument("arguments", nargs=argparse.REMAINDER, help="--config F.yaml, section.key=value")
+    add_config_arguments(command)
     command.set_defaults(run_command=train)
 
     command = commands.add_parser("report", help=report.__doc__)

@@ -181,10 +181,14 @@ def load_config(path: Path, overrides: list[str]) -> Config:
 def config_from_arguments(arguments: list[str]) -> Config:
     """What train.py's command line says: --config F.yaml and any number of section.key=value."""
     parser = argparse.ArgumentParser(prog="train.py", description="Trains Qwen2.5-VL with SRPO.")
+    add_config_arguments(parser)
+    options = parser.parse_intermixed_args(arguments)
+    return load_config(options.config, options.overrides)
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="a YAML file (default: %(default)s)")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="replaces one value of the config")
-    options = parser.parse_args(arguments)
-    return load_config(options.config, options.overrides)
 
 
 def dump_config(config: Config) -> str:
