@@ -43,7 +43,7 @@ def finished_run(root: Path, method: str, seed: int, ranks: int) -> dict[str, An
     """The summary of a run, which is made or finished first."""
     run = root / f"{method.lower()}_seed{seed}"
     summary = run / "summary.json"
-    if not (run / "report.html").exists():
+    if not (summary.exists() and "srpo" in json.loads(summary.read_text())["heldout"]):
         print(f"--- {method}, seed {seed} ---", flush=True)
         command = [
             Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc-per-node", str(ranks),

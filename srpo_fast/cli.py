@@ -37,7 +37,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
-    """Checks a config and, where they are files, the head of its questions."""
+    """Checks the values of a config and the records of its data files; not the model."""
     config = load_config(options.config, options.overrides)
     from srpo_fast.sources import SPLITS, open_questions
 

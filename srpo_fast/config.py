@@ -15,6 +15,8 @@ DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "embedded.yaml"
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0)]
+Momentum = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class UserError(ValueError):
@@ -26,12 +28,12 @@ class ConfigError(UserError):
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class RunConfig(Section):
     dir: Path
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     resume: Literal["auto", "never"] = "auto"
 
 
@@ -76,14 +78,14 @@ class ColdStartConfig(Section):
 
     epochs: float = Field(default=1.0, gt=0)
     batch_size: Positive = 16
-    lr: float = 1e-5
+    lr: Rate = 1e-5
     warmup_share: Fraction = 0.1
     decay_share: Fraction = 0.9  # of the updates, at the end, over which the rate falls to zero
     first_answer_loss: Literal["always", "when_right"] = "always"
 
 
 class RolloutConfig(Section):
-    group_size: Positive = 8
+    group_size: Annotated[int, Field(ge=2)] = 8  # advantages compare the completions of a group
     temperature: float = Field(default=1.0, gt=0.0)
     max_tokens: Positive = 2048
     max_num_seqs: Positive = 256
@@ -113,17 +115,17 @@ class LossConfig(Section):
     clip_low: float = Field(default=0.2, gt=0.0)
     clip_high: float = Field(default=0.2, gt=0.0)
     normalizer: Literal["completion", "token"] = "completion"
-    importance_cap: float | None = 2.0  # truncated importance sampling against the engine; None: off
+    importance_cap: Rate | None = 2.0  # truncated importance sampling against the engine; None: off
     mismatch_stop: float = Field(default=0.05, gt=0.0)  # mean |engine - policy| log-prob that ends the run
 
 
 class OptimizerConfig(Section):
-    lr: float = 1e-6
+    lr: Rate = 1e-6
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     decay_share: Fraction = 0.0  # of the steps, at the end, over which the rate falls to zero
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.0
-    grad_clip: float = 1.0
+    betas: tuple[Momentum, Momentum] = (0.9, 0.95)
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    grad_clip: Rate = 1.0
     updates_per_step: Positive = 1
     tokens_per_micro_batch: Positive = 16_384
 
@@ -157,6 +159,18 @@ class Config(Section):
             raise ValueError("reflection and cold_start are one stage: give both sections or neither")
         if self.evaluation.every and self.data.validation is None:
             raise ValueError("evaluation.every needs questions: set data.validation, or evaluation.every=0")
+        if self.advantage.accuracy_low > self.advantage.accuracy_high:
+            raise ValueError("advantage.accuracy_low is above accuracy_high: every group would be dropped")
+        if self.data.min_pixels > self.data.max_pixels:
+            raise ValueError("data.min_pixels is above data.max_pixels: no image would fit")
+        longest = self.data.max_prompt_tokens + self.rollout.max_tokens
+        if self.optimizer.tokens_per_micro_batch < longest:
+            raise ValueError(
+                f"optimizer.tokens_per_micro_batch={self.optimizer.tokens_per_micro_batch} holds no sequence of "
+                f"data.max_prompt_tokens + rollout.max_tokens = {longest}; raise it, or lower one of these"
+            )
+        if self.reflection and self.reflection.max_tokens > self.rollout.max_tokens:
+            raise ValueError("reflection.max_tokens is above rollout.max_tokens, for which the engine is built")
         return self
 
 

@@ -61,8 +61,8 @@ def _srpo_loss(settings: LossConfig, batch: MicroBatch, logits: Tensor, head: He
 
 
 def supervised_loss(batch: MicroBatch, logits: Tensor, head: Head) -> tuple[Tensor, Metrics]:
-    """Next-token cross-entropy (paper eq 1)."""
-    logprobs, _ = _logprobs_and_entropy(batch, logits, head)
+    """Next-token cross-entropy (paper eq 1), whatever the temperature of sampling."""
+    logprobs, _ = _logprobs_and_entropy(batch, logits, replace(head, temperature=1.0))
     loss = -(logprobs * batch.token_weights).sum()
     return loss, {"loss": loss.detach().clone(), "tokens": (batch.token_weights > 0).sum().to(loss.dtype)}
 

@@ -5,6 +5,7 @@ then pipeline stages, so rank = tp_rank + tp * (dp_rank + dp * pp_rank).
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -12,7 +13,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from srpo_fast.config import ConfigError, ParallelConfig
+from srpo_fast.config import ConfigError, ParallelConfig, UserError
 
 T = TypeVar("T")
 
@@ -85,6 +86,21 @@ def stop() -> None:
     """Leaves the process group; an engine deleted before may have taken it along already."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def agree(make: Callable[[], T], parallel: Parallel) -> T:
+    """What `make` returns here. A UserError of one rank is raised by all: none is left waiting for another."""
+    try:
+        made, mine = make(), None
+    except UserError as error:
+        made, mine = None, str(error)
+    errors: list[str | None] = [mine]
+    if parallel.world > 1:
+        errors = [None] * parallel.world
+        dist.all_gather_object(errors, mine)
+    if first := next((error for error in errors if error), None):
+        raise UserError(first)
+    return made  # type: ignore[return-value]
 
 
 def gather_from_engines(mine: T, parallel: Parallel) -> list[T]:

@@ -27,11 +27,11 @@ from srpo_fast.monitor.run_monitor import Monitor, open_monitor
 from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
 from srpo_fast.monitor.summary import Stage
 from srpo_fast.packing import pack
-from srpo_fast.parallel import Parallel, start, stop
+from srpo_fast.parallel import Parallel, agree, start, stop
 from srpo_fast.policy import Policy
 from srpo_fast.policy_update import update_policy
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.reflection.cold_start import num_updates, run_cold_start, training_sequence
+from srpo_fast.reflection import cold_start
 from srpo_fast.reflection.records import balance, reflect_on
 from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
 from srpo_fast.sequences import training_sequences
@@ -74,6 +74,7 @@ class Trainer:
     def run(self) -> None:
         first_step = self.resume()
         if first_step is None:
+            self.monitor.resume_at(0)
             self.evaluate("base", self.one_answer)
             if self.config.cold_start:
                 self.stage_1()
@@ -100,12 +101,15 @@ class Trainer:
         with self.monitor.phase("stage_1", len(questions), label="stage 1: first answers") as bar:
             groups = self.sample(self.encode(questions, self.one_answer), sampling, self.one_answer, bar.advance)
         records = balance(reflect_on(groups, open_teacher(config)), config.reflection.right_share, config.run.seed)
-        self.monitor.note(f"stage 1: {len(records):,} reflections on {len(questions):,} first answers")
-        sequences = [
-            training_sequence(r, self.encoder, self.rollout_format.system_prompt, config.cold_start) for r in records
-        ]
-        with self.monitor.phase("stage_1", num_updates(len(records), config.cold_start), label="stage 1: SFT") as bar:
-            run_cold_start(self.policy, sequences, self.pack, config.cold_start, config.optimizer, bar.advance)
+        sequences = cold_start.training_sequences(
+            records, self.encoder, self.rollout_format.system_prompt, config.cold_start
+        )
+        self.monitor.note(f"stage 1: {len(sequences):,} reflections on {len(groups):,} first answers")
+        updates = cold_start.num_updates(len(sequences), config.cold_start)
+        with self.monitor.phase("stage_1", updates, label="stage 1: SFT") as bar:
+            cold_start.run_cold_start(
+                self.policy, sequences, self.pack, config.cold_start, config.optimizer, bar.advance
+            )
         sync_weights(self.policy, self.engine)
 
     # --- stage 2: reflection-aware RL ---
@@ -157,6 +161,8 @@ class Trainer:
     def encode(self, questions: Sequence[Question], answer_format: AnswerFormat) -> list[Prompt]:
         """Every rank encodes every prompt: deterministic, and cheaper than sending tokens and pixels around."""
         prompts = self.encoder.encode_all(questions, answer_format.system_prompt)
+        if len(prompts) < len(questions):
+            self.monitor.note(f"{len(questions) - len(prompts)} prompts over data.max_prompt_tokens are left out")
         if not prompts:
             raise UserError("every prompt is longer than data.max_prompt_tokens; raise it or lower data.max_pixels")
         return prompts
@@ -215,7 +221,7 @@ def main(arguments: list[str]) -> int:
     try:
         config = config_from_arguments(arguments)
         parallel = start(config.parallel)
-        with open_monitor(config, parallel.rank) as monitor:
+        with agree(lambda: open_monitor(config, parallel.rank), parallel) as monitor:
             Trainer(config, parallel, monitor).run()
     except (UserError, EngineMismatch) as error:
         if os.environ.get("RANK", "0") != "0":

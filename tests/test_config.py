@@ -98,7 +98,7 @@ def test_a_section_can_be_taken_out_and_put_in(tmp_path):
     assert without.reflection is None
     assert without.cold_start is None
     resolved = write(tmp_path / "without.yaml", dump_config(without))
-    again = load_config(resolved, ["reflection.teacher=embedded", "cold_start.epochs=2"])
+    again = load_config(resolved, ["reflection.teacher=embedded", "reflection.max_tokens=32", "cold_start.epochs=2"])
     assert again.reflection
     assert again.cold_start
     assert again.cold_start.epochs == 2
@@ -153,3 +153,16 @@ def test_a_config_cannot_change_during_a_run():
 def test_validation_without_questions_is_refused():
     with pytest.raises(ConfigError, match=r"set data\.validation, or evaluation\.every=0"):
         load_config(DEFAULT_CONFIG, ["data.validation=null"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "rollout.group_size=1", "loss.importance_cap=-1", "optimizer.lr=.nan", "optimizer.lr=-1", "run.seed=-1",
+        "optimizer.betas=[2, 3]", "rollout.temperature=.inf", "optimizer.tokens_per_micro_batch=50",
+        "data.min_pixels=100000000", "reflection.max_tokens=65", "advantage.accuracy_low=1.1",
+    ],
+)  # fmt: skip
+def test_values_that_would_train_nothing_or_nonsense_are_refused(override):
+    with pytest.raises(ConfigError, match=override.split("=")[0]):
+        load_config(DEFAULT_CONFIG, [override])

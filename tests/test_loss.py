@@ -193,3 +193,10 @@ def test_the_supervised_loss_is_the_mean_cross_entropy_over_all_tokens():
     # the weights are fp32
     assert value == pytest.approx(expected.item(), rel=1e-6)
     assert (gradient - table.grad).abs().max() < 1e-7
+
+
+def test_the_supervised_loss_does_not_know_the_sampling_temperature():
+    batches = packed(make_sequences())
+    assert loss_and_gradient(batches, supervised_loss, replace(HEAD, temperature=0.5))[0] == pytest.approx(
+        loss_and_gradient(batches, supervised_loss)[0], abs=1e-7
+    )

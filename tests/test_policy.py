@@ -1,6 +1,8 @@
 """The Megatron policy on one rank is the Hugging Face model: logits, gradients, state and export."""
 
 import io
+import json
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -246,3 +248,19 @@ def test_sizes_that_do_not_fit_the_model_are_refused(one_process, untrained_mode
     parallel = replace(one_process, world=12, **sizes)
     with pytest.raises(ConfigError, match=says):
         transformer_config(HFDirectory(untrained_model).config.text_config, torch.float32, parallel)
+
+
+def test_a_directory_in_the_published_flat_form_is_the_same_model(policy, one_process, untrained_model, tmp_path: Path):
+    """Qwen's own config.json has the text model's keys at its top, and its rotary settings under older names."""
+    flat = shutil.copytree(untrained_model, tmp_path / "flat")
+    config = json.loads((flat / "config.json").read_text())
+    text = {key: value for key, value in config.pop("text_config").items() if key != "tie_word_embeddings"}
+    rope = text.pop("rope_parameters")
+    text |= {
+        "rope_theta": rope["rope_theta"],
+        "rope_scaling": {"type": "mrope", "mrope_section": rope["mrope_section"]},
+    }
+    (flat / "config.json").write_text(json.dumps(text | config))
+    batch = packer(untrained_model, one_process, 4096)(make_sequences(untrained_model))
+    for found, expected in zip(open_policy(flat, one_process).logprobs(batch), policy.logprobs(batch), strict=True):
+        assert torch.equal(found, expected)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -65,6 +65,7 @@ class HFDirectory:
                 shutil.copy2(file, temporary / file.name)
         tensors = {stored: self._exported(name, new) for name, (_, stored) in self._files.items()}
         save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
+        (temporary / "model.safetensors").chmod(0o644)  # save_file makes it private
         _check_same_layout(self, HFDirectory(temporary))
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
@@ -75,8 +76,11 @@ class HFDirectory:
 
 
 def _names(file: Path) -> list[str]:
-    with safe_open(file, framework="pt") as reader:
-        return list(reader.keys())
+    try:
+        with safe_open(file, framework="pt") as reader:
+            return list(reader.keys())
+    except SafetensorError as error:
+        raise ConfigError(f"{file} is damaged or incomplete ({error}); download or copy it again") from error
 
 
 def _check_same_layout(base: HFDirectory, exported: HFDirectory) -> None:

@@ -3,6 +3,8 @@
 What Transformer Engine would bring we bring ourselves, so that one layer spec serves GPU and CPU.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
@@ -69,9 +71,9 @@ class LanguageModel(GPTModel):
         return embedded.index_copy(0, batch.image_rows, image_features[batch.feature_rows, None].to(embedded.dtype))
 
 
-def build_language_model(text_config: object, dtype: torch.dtype, parallel: Parallel) -> LanguageModel:
+def build_language_model(text_config: Any, dtype: torch.dtype, parallel: Parallel, *, tied: bool) -> LanguageModel:
     """The decoder that a Hugging Face Qwen2.5-VL text config describes, weights unset."""
-    t: object = text_config
+    t = text_config
     megatron_config = transformer_config(t, dtype, parallel)
     layer = get_gpt_layer_local_spec(normalization="RMSNorm")
     layer.submodules.input_layernorm = layer.submodules.pre_mlp_layernorm = RMSNorm
@@ -86,14 +88,14 @@ def build_language_model(text_config: object, dtype: torch.dtype, parallel: Para
         max_sequence_length=t.max_position_embeddings,
         pre_process=parallel.pp_rank == 0,
         post_process=parallel.is_last_stage,
-        share_embeddings_and_output_weights=t.tie_word_embeddings,
+        share_embeddings_and_output_weights=tied,
         position_embedding_type="mrope",
         rotary_base=t.rope_parameters["rope_theta"],
         scatter_embedding_sequence_parallel=False,
     )
 
 
-def transformer_config(t: object, dtype: torch.dtype, parallel: Parallel) -> TransformerConfig:
+def transformer_config(t: Any, dtype: torch.dtype, parallel: Parallel) -> TransformerConfig:
     """Raises ConfigError where tp does not divide the model, or pp exceeds its layers."""
     for what, size, ways in (
         ("num_attention_heads", t.num_attention_heads, parallel.tp),

@@ -42,8 +42,8 @@ class Policy:
         start_megatron(parallel, seed)
         text_config = self.source.config.text_config
         self._layout = HeadLayout(text_config.num_attention_heads, text_config.num_key_value_heads)
-        self._tied = text_config.tie_word_embeddings
-        self.language_model = build_language_model(text_config, torch_dtype(dtype), parallel)
+        self._tied = self.source.config.tie_word_embeddings  # of the whole model: text_config may lack it
+        self.language_model = build_language_model(text_config, torch_dtype(dtype), parallel, tied=self._tied)
         self._load_language_model()
         on_first_stage = parallel.pp_rank == 0
         self.vision = VisionTower(self.source, torch_dtype(dtype), parallel.device) if on_first_stage else None
@@ -72,6 +72,10 @@ class Policy:
         )
         with self._optimizer_names():
             self.optimizer = get_megatron_optimizer(megatron_settings, [self._ddp])
+
+    def drop_optimizer(self) -> None:
+        """Ends a stage: its optimizer state is neither kept nor saved."""
+        self.optimizer = None
 
     def forward_backward(self, batch: PackedBatch, loss: LossFunction) -> dict[str, float]:
         """Accumulates the gradient of one update; returns the loss's metrics summed over micro-batches and ranks."""

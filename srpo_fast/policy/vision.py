@@ -17,8 +17,10 @@ class VisionTower:
 
         config = source.config.vision_config
         config._attn_implementation = "flash_attention_2" if device.type == "cuda" else "sdpa"
-        self.module = Qwen2_5_VisionTransformerPretrainedModel(config).to(dtype)
+        self.module = Qwen2_5_VisionTransformerPretrainedModel(config)
         self.module.load_state_dict({name: source.tensor(f"visual.{name}") for name in self.module.state_dict()})
+        for parameter in self.module.parameters():  # not the buffers: rotary frequencies stay fp32
+            parameter.data = parameter.data.to(dtype)
         self.module.requires_grad_(False).eval().to(device)
         self.dtype, self.device = dtype, device
 

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from srpo_fast.batch import TrainingSequence
 from srpo_fast.config import ColdStartConfig, OptimizerConfig, UserError
 from srpo_fast.loss import supervised_loss, with_token_weights
 from srpo_fast.packing import Packer
 from srpo_fast.policy import Policy
-from srpo_fast.prompts import PromptEncoder
+from srpo_fast.prompts import PromptEncoder, PromptTooLong
 from srpo_fast.reflection.teacher import ReflectionRecord
 from srpo_fast.schedule import learning_rate
 
@@ -29,6 +30,17 @@ def training_sequence(
         rollout_logprobs=(0.0,) * (len(first) + len(rest)),
         token_weight=0.0,
     )
+
+
+def training_sequences(
+    records: Sequence[ReflectionRecord], encoder: PromptEncoder, system_prompt: str, settings: ColdStartConfig
+) -> list[TrainingSequence]:
+    """The records in order; those whose prompt is too long under this system prompt are left out."""
+    sequences = []
+    for record in records:
+        with suppress(PromptTooLong):
+            sequences.append(training_sequence(record, encoder, system_prompt, settings))
+    return sequences
 
 
 def num_updates(num_records: int, settings: ColdStartConfig) -> int:
@@ -54,3 +66,4 @@ def run_cold_start(
         metrics = policy.forward_backward(pack(with_token_weights(members, "token")), supervised_loss)
         policy.step(learning_rate(update, updates, settings.lr, warmup, settings.decay_share))
         report(loss=metrics["loss"])
+    policy.drop_optimizer()

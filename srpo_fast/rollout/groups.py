@@ -18,9 +18,13 @@ def sample_groups(
 
     Which engine samples a prompt does not change the samples: their seeds depend on run, step, prompt and sample only.
     """
-    report = None if progress is None else lambda n: progress(n * parallel.engines)  # the others are about as far
     share = range(parallel.engine_rank, len(prompts), parallel.engines)
-    completions = engine.generate([prompts[i] for i in share], sampling, policy_version=policy_version, progress=report)
+    completions = engine.generate(
+        [prompts[i] for i in share],
+        sampling,
+        policy_version=policy_version,
+        progress=None if progress is None else _scaled(progress, len(share), len(prompts)),
+    )
     mine = {
         i: (group, tuple(score(completion, prompts[i]) for completion in group))
         for i, group in zip(share, completions, strict=True)
@@ -29,3 +33,17 @@ def sample_groups(
     for theirs in gather_from_engines(mine, parallel):
         everyone |= theirs
     return [Group(prompt=prompt, completions=everyone[i][0], scores=everyone[i][1]) for i, prompt in enumerate(prompts)]
+
+
+def _scaled(progress: Progress, share: int, total: int) -> Progress:
+    """Tells of `total` prompts while `share` of them are done here: the other engines are about as far."""
+    done = told = 0
+
+    def report(more: int) -> None:
+        nonlocal done, told
+        done += more
+        now = done * total // share
+        progress(now - told)
+        told = now
+
+    return report
