@@ -6,10 +6,10 @@ The defaults here are the paper's where it gives a value; configs/*.yaml say whe
 import argparse
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "embedded.yaml"
 
@@ -92,16 +92,39 @@ class RolloutConfig(Section):
     kv_cache_gib: float = Field(default=4.0, gt=0.0)  # GiB of KV cache a rank
 
 
+RewardVariant = Literal["paper", "openrlhf", "two_step", "grpo"]
+
+
 class RewardConfig(Section):
-    variant: Literal["paper", "grpo"] = "paper"
+    """What a completion earns. The paper's ablations are weights of 0.
+
+    paper: equations 4-8. openrlhf: the table of the published code. two_step: two answers without a reflection between
+    them. grpo: one answer. file.py:function: the user's own. The length is rewarded by the first two only.
+    """
+
+    variant: str = "paper"  # a RewardVariant or file.py:function
+    effectiveness_weight: float = Field(default=1.0, ge=0.0)  # of I_eff: in paper and two_step
     length_weight: float = 0.1  # alpha
     target_ratio: float = 2.0  # T_target over the first response's length
     max_ratio: float = 2.5  # T_max over it
 
+    @field_validator("variant")
+    @classmethod
+    def _known(cls, variant: str) -> str:
+        path, _, function = variant.rpartition(":")
+        if variant not in get_args(RewardVariant) and not (path.endswith(".py") and function.isidentifier()):
+            raise ValueError(f"expected {', '.join(get_args(RewardVariant))} or file.py:function, got {variant!r}")
+        return variant
+
     @model_validator(mode="after")
-    def _ordered(self) -> "RewardConfig":
+    def _agree(self) -> "RewardConfig":
         if self.max_ratio <= self.target_ratio:
             raise ValueError(f"max_ratio ({self.max_ratio}) must be greater than target_ratio ({self.target_ratio})")
+        if self.effectiveness_weight != 1 and self.variant not in ("paper", "two_step"):
+            raise ValueError(
+                f"effectiveness_weight ({self.effectiveness_weight}) has no effect with variant {self.variant}; "
+                "leave it out, or take variant paper or two_step"
+            )
         return self
 
 
@@ -189,7 +212,12 @@ def load_config(path: Path, overrides: list[str]) -> Config:
     try:
         return Config.model_validate(document)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(e) for e in error.errors())) from error
+        raise config_error(error) from error
+
+
+def config_error(error: ValidationError) -> ConfigError:
+    """Every mistake that pydantic found, in one line."""
+    return ConfigError("; ".join(_explain(e) for e in error.errors()))
 
 
 def config_from_arguments(arguments: list[str]) -> Config:

@@ -2,6 +2,7 @@
 
 SRPO form:          <think>..</think><answer>..</answer><reflection>..</reflection><think>..</think><answer>..</answer>
 Single-answer form: <think>..</think><answer>..</answer>
+Two-step form:      the single-answer form twice
 
 One pass over the tags cuts the text into segments and everything else is read off the segments, so any text parses, in
 time linear in its length. A block is an opening tag and its own closing tag with none of our tags between: what an
@@ -17,6 +18,7 @@ Kind = Literal["think", "answer", "reflection"]
 
 SINGLE_FORM: tuple[Kind, ...] = ("think", "answer")
 SRPO_FORM: tuple[Kind, ...] = (*SINGLE_FORM, "reflection", *SINGLE_FORM)
+TWO_STEP_FORM: tuple[Kind, ...] = (*SINGLE_FORM, *SINGLE_FORM)
 
 _TAG = re.compile(r"<(/?)(think|answer|reflection)>")
 # group 1 opens a box, group 2 is an ordinary brace; an escape such as \{ is consumed whole and is neither
@@ -102,6 +104,11 @@ class Response:
         return self._reasons(SINGLE_FORM)
 
     @property
+    def two_step_reasons(self) -> tuple[Fault, ...]:
+        """Every fault against the two-step form, each once."""
+        return self._reasons(TWO_STEP_FORM)
+
+    @property
     def is_well_formed(self) -> bool:
         """The five non-empty blocks in order, nothing but whitespace around them."""
         return _is_exactly(self.segments, SRPO_FORM)
@@ -110,6 +117,11 @@ class Response:
     def is_single_well_formed(self) -> bool:
         """One non-empty think block, one non-empty answer block, nothing but whitespace around them."""
         return _is_exactly(self.segments, SINGLE_FORM)
+
+    @property
+    def is_two_step_well_formed(self) -> bool:
+        """Two such pairs of blocks and nothing else."""
+        return _is_exactly(self.segments, TWO_STEP_FORM)
 
     @property
     def has_well_formed_solutions(self) -> bool:

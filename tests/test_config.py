@@ -129,6 +129,19 @@ def test_the_length_reward_needs_its_bounds_in_order():
     assert "max_ratio (4.0) must be greater than target_ratio (5.0)" in message
 
 
+@pytest.mark.parametrize("variant", ["papr", "mine.py", "mine.py:", "mine:pays", "mine.py:1", ":pays"])
+def test_a_reward_is_one_of_ours_or_a_function_in_a_file(variant):
+    message = refusal(f"reward.variant='{variant}'")
+    assert f"expected paper, openrlhf, two_step, grpo or file.py:function, got '{variant}'" in message
+    assert load_config(DEFAULT_CONFIG, ["reward.variant=some/mine.py:pays"]).reward.variant == "some/mine.py:pays"
+
+
+@pytest.mark.parametrize("variant", ["openrlhf", "grpo", "mine.py:pays"])
+def test_a_weight_that_would_change_nothing_is_refused(variant):
+    message = refusal(f"reward.variant={variant}", "reward.effectiveness_weight=0")
+    assert f"effectiveness_weight (0.0) has no effect with variant {variant}" in message
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [("a: [", "not valid YAML"), ("- a\n- b\n", "must hold a mapping of sections, got list"), ("", "got NoneType")],

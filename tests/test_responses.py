@@ -83,6 +83,16 @@ def test_malformed_text_says_what_is_wrong_and_keeps_its_good_parts(text, faults
     assert response.has_well_formed_reflection is reflection
 
 
+def test_two_step_form_is_two_solutions_and_nothing_else():
+    response = parse(FIRST + SECOND)
+    assert response.is_two_step_well_formed
+    assert response.two_step_reasons == ()
+    reflected = parse(FIRST + REFLECTION + SECOND)
+    assert not reflected.is_two_step_well_formed
+    assert reflected.two_step_reasons == ("extra_reflection",)
+    assert parse(FIRST).two_step_reasons == ("missing_second_think", "missing_second_answer")
+
+
 def test_answer_without_a_box_is_named_but_well_formed():
     response = parse("<think>a</think><answer>9</answer>" + REFLECTION + SECOND)
     assert response.reasons == ("first_answer_not_boxed",)

@@ -1,5 +1,6 @@
 import json
 import math
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -173,14 +174,79 @@ def test_length_bonus_is_symmetric_and_one_at_the_target():
     assert length_bonus(1.0) == length_bonus(-1.0) == pytest.approx(1 / math.e)
 
 
-pieces = st.lists(st.sampled_from([RIGHT, WRONG, REFLECTION, "<think>", "</answer>", "text", "<answer>2</answer>"]))
+def test_no_i_eff_is_a_weight_of_zero():
+    scored = make_scorer(RewardConfig(effectiveness_weight=0.0), num_words)(WRONG + REFLECTION + RIGHT, "2", TARGET)
+    assert (scored.effectiveness, scored.reflection_format) == (0.0, 0.25)
+    assert scored.total == pytest.approx(0.5 + 0.25 + 0.1)
+    assert scored.reasons == ("first_wrong",)
+
+
+def test_no_f_len_is_a_weight_of_zero():
+    scored = make_scorer(RewardConfig(length_weight=0.0), num_words)(RIGHT + REFLECTION + RIGHT, "2", TARGET)
+    assert (scored.length, scored.total) == (0.0, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts", "reasons"),
+    [
+        (RIGHT + RIGHT, (0.5, 0.5, 0.25), ()),
+        (WRONG + RIGHT, (0.5, 0.0, 0.5), ("first_wrong",)),
+        (RIGHT + WRONG, (0.5, 0.5, -0.25), ("second_wrong", "reflection_broke_answer")),
+        (WRONG + WRONG, (0.5, 0.0, 0.0), ("first_wrong", "second_wrong", "reflection_fixed_nothing")),
+        (RIGHT + REFLECTION + RIGHT, (0.0, 0.5, 0.25), ("extra_reflection",)),
+        (RIGHT, (0.0, 0.5, 0.0), ("missing_second_think", "missing_second_answer")),
+        (RIGHT + "So " + RIGHT, (0.0, 0.5, 0.25), ("text_outside_blocks",)),
+    ],
+)
+def test_two_step_thinking_pays_for_the_task_and_for_what_the_second_step_did(text, parts, reasons):
+    scored = make_scorer(RewardConfig(variant="two_step"), num_words)(text, "2", TARGET)
+    assert (scored.format, scored.accuracy, scored.effectiveness) == parts
+    assert (scored.reflection_format, scored.length, scored.total) == (0.0, 0.0, sum(parts))
+    assert scored.reasons == reasons
+
+
+# (lowest, highest) total
+RANGES = {"paper": (0.0, 1.6), "openrlhf": (0.0, 1.6), "two_step": (0.0, 1.25), "grpo": (0.0, 1.0)}
+TAGS = [f"<{slash}{kind}>" for slash in ("", "/") for kind in ("think", "answer", "reflection")]
+pieces = st.lists(st.sampled_from([RIGHT, WRONG, REFLECTION, *TAGS, "text", " ", "<answer>2</answer>"]))
+
+
+@pytest.mark.parametrize("variant", RANGES)
+@settings(deadline=None, max_examples=200)
+@given(st.text() | pieces.map("".join), st.sampled_from(["2", "B", ""]), st.integers(0, 4096))
+def test_any_completion_gets_a_total_in_range_that_is_the_sum_of_its_parts(variant, text, gold, total_tokens):
+    scored = make_scorer(RewardConfig(variant=variant), num_words)(text, gold, total_tokens)
+    parts = (scored.format, scored.accuracy, scored.effectiveness, scored.reflection_format, scored.length)
+    lowest, highest = RANGES[variant]
+    assert scored.total == pytest.approx(sum(parts))
+    assert lowest <= scored.total <= highest
+    assert len(set(scored.reasons)) == len(scored.reasons)
+    assert all(isinstance(reason, str) for reason in scored.reasons)
 
 
 @settings(deadline=None)
-@given(st.text() | pieces.map("".join), st.integers(0, 4096))
-def test_any_completion_gets_a_total_that_is_the_sum_of_its_parts_and_at_most_1_6(text, total_tokens):
+@given(pieces.map("".join), st.integers(0, 4096))
+def test_only_a_completion_without_reasons_earns_everything(text, total_tokens):
     scored = score(text, "2", total_tokens)
-    parts = (scored.format, scored.accuracy, scored.effectiveness, scored.reflection_format, scored.length)
-    assert scored.total == pytest.approx(sum(parts))
-    assert 0.0 <= scored.total <= 1.6
     assert scored.total < 1.6 or not scored.reasons
+
+
+@pytest.mark.parametrize("variant", RANGES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        RIGHT * 20_000,
+        (RIGHT + REFLECTION) * 20_000,
+        "<think></think>" * 50_000,
+        "<think><answer>" * 50_000,
+        "<reflection>" * 100_000 + RIGHT,
+        "<" * 1_000_000,
+        RIGHT + REFLECTION + "<think>" + " " * 1_000_000 + "</think><answer>" + r"\boxed{" * 50_000 + "</answer>",
+    ],
+    ids=lambda text: f"{text[:20]}...",
+)
+def test_hostile_completion_takes_linear_time(variant, text):
+    # well below a second each; anything quadratic would take minutes
+    start = time.perf_counter()
+    make_scorer(RewardConfig(variant=variant), num_words)(text, "2", TARGET)
+    assert time.perf_counter() - start < 10

@@ -75,7 +75,7 @@ class WritingMonitor(Monitor):
         self._metrics = MetricsWriter(run.metrics)
         self._phases = PhaseTimer()
         self._bars: list[Bar] = []
-        method = "GRPO" if config.reward.variant == "grpo" else "SRPO"
+        method = {"grpo": "GRPO", "two_step": "Two-step GRPO"}.get(config.reward.variant, "SRPO")
         fresh = Summary(seed=config.run.seed, method=method)
         self._summary = read_summary(run.summary) if run.summary.exists() else fresh
         self._seconds_before = self._summary.seconds

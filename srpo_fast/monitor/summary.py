@@ -32,7 +32,7 @@ class Summary:
     """A run so far; every stage fills in its part."""
 
     seed: int
-    method: str  # "SRPO" or "GRPO": what stage 2 was, and how its row is labelled
+    method: str  # "SRPO", "GRPO" or "Two-step GRPO": what stage 2 was, and how its row is labelled
     heldout: dict[Stage, HeldOut] = field(default_factory=dict)
     reward_first: float | None = None  # mean reward over the first 10 steps
     reward_last: float | None = None
