@@ -39,7 +39,10 @@ def report(options: argparse.Namespace) -> int:
 def validate(options: argparse.Namespace) -> int:
     """Checks the values of a config and the records of its data files; not the model."""
     config = load_config(options.config, options.overrides)
+    from srpo_fast.rewards import make_scorer
     from srpo_fast.sources import SPLITS, open_questions
+
+    make_scorer(config.reward, len)  # a reward function of the user's own is loaded
 
     for split in SPLITS:
         questions = open_questions(config, split)
@@ -47,6 +50,20 @@ def validate(options: argparse.Namespace) -> int:
             _ = questions[index]
         print(f"{split}: {len(questions):,} questions")
     print(f"{options.config} is valid")
+    return 0
+
+
+def reward(options: argparse.Namespace) -> int:
+    """Scores the completions of a file: the parts of each reward, and why it is not more."""
+    from rich.console import Console
+
+    from srpo_fast.reward_file import as_json, as_table, score_file
+
+    scored = score_file(options.completions, options.variant, options.tokenizer)
+    if options.json:
+        print(as_json(scored))
+    else:
+        Console().print(as_table(scored))
     return 0
 
 
@@ -67,6 +84,15 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("config", type=Path, metavar="F.yaml")
     command.add_argument("overrides", nargs="*", metavar="section.key=value")
     command.set_defaults(run_command=validate)
+
+    command = commands.add_parser("reward", help=reward.__doc__)
+    command.add_argument("completions", type=Path, metavar="F.jsonl", help="lines of completion, answer, optionally id")
+    command.add_argument("--variant", default="paper", metavar="V", help="a reward.variant (default: %(default)s)")
+    command.add_argument(
+        "--tokenizer", default="words", metavar="PATH", help="a model directory that counts tokens (default: words)"
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON array, an object for every line")
+    command.set_defaults(run_command=reward)
     return root
 
 
