@@ -102,10 +102,6 @@ class MicroBatch:
     token_weights: Tensor  # [R] fp32
     old_logprobs: Tensor | None = None  # [R] fp32, only when a step makes several updates
 
-    @property
-    def num_tokens(self) -> int:
-        return self.input_ids.numel()
-
     def to(self, device: torch.device) -> "MicroBatch":
         moved = {name: getattr(self, name) for name in self.__slots__}
         return MicroBatch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})

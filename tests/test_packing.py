@@ -66,7 +66,7 @@ def test_two_sequences_with_images_packed_by_hand():
     assert row.cu_seqlens.tolist() == [0, 6, 9]
     assert row.cu_seqlens.dtype == torch.int32
     assert row.max_seqlen == 6
-    assert row.num_tokens == 9
+    assert row.input_ids.numel() == 9
     assert row.image_rows.tolist() == [1, 2, 6]
     assert row.feature_rows.tolist() == [0, 1, 2]
     assert [prompt.question.id for prompt in batch.image_prompts] == ["wide", "small"]
@@ -132,7 +132,7 @@ def test_the_ranks_shares_are_a_balanced_partition(dp):
 def test_every_loss_token_of_every_sequence_is_in_exactly_one_micro_batch(dp):
     packed = [pack_whole(MANY, budget=40, dp=dp, dp_rank=rank) for rank in range(dp)]
     rows = [row for batch in packed for row in batch.micro_batches]
-    assert all(row.num_tokens <= 40 for row in rows)
+    assert all(row.input_ids.numel() <= 40 for row in rows)
     labels = sorted(label for row in rows for label in row.labels.tolist())
     assert labels == sorted(token for s in MANY for token in s.completion_ids)
 

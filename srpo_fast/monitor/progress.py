@@ -43,25 +43,6 @@ class SilentBar:
         pass
 
 
-def follow(bar: Bar, amount: int) -> Callable[[int, int], None]:
-    """A callback `(done, total)` that moves `bar` by `amount` while `done` goes from 0 to `total`.
-
-    For work that counts in units of its own (a rank its share of the prompts). When `done` falls, the work has started
-    over, and moves the bar by `amount` again.
-    """
-    moved = 0
-
-    def callback(done: int, total: int) -> None:
-        nonlocal moved
-        reached = amount * done // total
-        if reached < moved:
-            moved = 0
-        bar.advance(reached - moved)
-        moved = reached
-
-    return callback
-
-
 def open_display(stream: TextIO) -> Display:
     """Bars if `stream` is a terminal that can draw them, else lines without any control code."""
     console = Console(file=stream, highlight=False)
