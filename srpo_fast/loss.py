@@ -5,15 +5,20 @@ so the loss and its gradient are plain sums over micro-batches and ranks, howeve
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from srpo_fast.batch import MicroBatch, TrainingSequence
 from srpo_fast.config import LossConfig
-from srpo_kernels.reference import srpo_objective, vocab_parallel_token_logprobs_and_entropy
+from srpo_kernels.reference import (
+    srpo_objective,
+    vocab_parallel_token_logprobs,
+    vocab_parallel_token_logprobs_and_entropy,
+)
 
 Metrics = dict[str, Tensor]
 LossFunction = Callable[[MicroBatch, Tensor, "Head"], tuple[Tensor, Metrics]]
@@ -46,7 +51,7 @@ def srpo_loss(settings: LossConfig) -> LossFunction:
 
 
 def _srpo_loss(settings: LossConfig, batch: MicroBatch, logits: Tensor, head: Head) -> tuple[Tensor, Metrics]:
-    logprobs, entropy = _logprobs_and_entropy(batch, logits, head)
+    logprobs, entropy = vocab_parallel_token_logprobs_and_entropy(logits, batch.labels, **_options(head))
     loss, metrics = srpo_objective(
         logprobs,
         logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs,
@@ -62,22 +67,19 @@ def _srpo_loss(settings: LossConfig, batch: MicroBatch, logits: Tensor, head: He
 
 def supervised_loss(batch: MicroBatch, logits: Tensor, head: Head) -> tuple[Tensor, Metrics]:
     """Next-token cross-entropy (paper eq 1), whatever the temperature of sampling."""
-    logprobs, _ = _logprobs_and_entropy(batch, logits, replace(head, temperature=1.0))
+    logprobs = vocab_parallel_token_logprobs(logits, batch.labels, **_options(replace(head, temperature=1.0)))
     loss = -(logprobs * batch.token_weights).sum()
     return loss, {"loss": loss.detach().clone(), "tokens": (batch.token_weights > 0).sum().to(loss.dtype)}
 
 
 def logprobs_only(batch: MicroBatch, logits: Tensor, head: Head) -> tuple[Tensor, Metrics]:
     """No loss: the log-probs of the labels, for later updates to compare with."""
-    logprobs, _ = _logprobs_and_entropy(batch, logits, head)
+    logprobs = vocab_parallel_token_logprobs(logits, batch.labels, **_options(head))
     return logprobs.new_zeros(()), {"logprobs": logprobs}
 
 
-def _logprobs_and_entropy(batch: MicroBatch, logits: Tensor, head: Head) -> tuple[Tensor, Tensor]:
-    return vocab_parallel_token_logprobs_and_entropy(
-        logits, batch.labels, temperature=head.temperature, banned_ids=head.banned_ids,
-        vocab_start=head.vocab_start, group=head.group,
-    )  # fmt: skip
+def _options(head: Head) -> dict[str, Any]:
+    return {field.name: getattr(head, field.name) for field in fields(head)}
 
 
 def with_token_weights(sequences: list[TrainingSequence], normalizer: str) -> list[TrainingSequence]:

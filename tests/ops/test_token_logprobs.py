@@ -98,7 +98,6 @@ def test_rejects_arguments_that_cannot_be_meant():
         vocab_parallel_token_logprobs(torch.randn(3, 6), torch.zeros(3, dtype=torch.int64), temperature=0)
 
 
-@pytest.mark.slow
 def test_two_ranks_agree_with_one():
     script = Path(__file__).with_name("vocab_parallel_ranks.py")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
