@@ -95,7 +95,7 @@ def read_questions(path: Path, image_root: Path | None, *, min_pixels: int, max_
 class PromptSampler:
     """Indices of questions for every step: epoch after epoch, each a permutation, no index twice in a step.
 
-    All follows from the arguments and the number of steps taken, the state: resuming repeats and skips nothing.
+    All follows from the arguments and what was drawn so far, the state: resuming repeats and skips nothing.
     """
 
     def __init__(self, num_questions: int, prompts_per_step: int, seed: int) -> None:
@@ -109,19 +109,24 @@ class PromptSampler:
 
     def next(self) -> list[int]:
         """The indices of the next step, prompts_per_step of them."""
-        size = self._arguments["prompts_per_step"]
-        self._steps += 1
-        indices, self._left = self._left[:size], self._left[size:]
-        if len(indices) < size:
-            missing = size - len(indices)
-            order = self._next_epoch(set(indices))
-            indices, self._left = indices + order[:missing], order[missing:]
+        self.new_step()
+        return self.draw(self._arguments["prompts_per_step"])
+
+    def new_step(self) -> None:
+        self._in_step = set()
+
+    def draw(self, count: int) -> list[int]:
+        """`count` further indices for the step; fewer when all questions are in it."""
+        indices = self._take(count)
+        if len(indices) < count and not self._left:
+            self._left = self._next_epoch()
+            indices += self._take(count - len(indices))
         return indices
 
-    def state_dict(self) -> dict[str, int]:
-        return {**self._arguments, "steps": self._steps}
+    def state_dict(self) -> dict[str, Any]:
+        return {**self._arguments, "epochs": self._epochs, "left": list(self._left)}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state` was taken. Raises ValueError if that sampler had other arguments."""
         for name, mine in self._arguments.items():
             if state[name] != mine:
@@ -130,18 +135,28 @@ class PromptSampler:
                     "settings of the checkpoint, or start a new run"
                 )
         self._restart()
-        for _ in range(state["steps"]):
-            self.next()
+        for _ in range(state["epochs"]):
+            self._next_epoch()
+        self._left = list(state["left"])
 
     def _restart(self) -> None:
         self._random = np.random.default_rng(self._arguments["seed"])
         self._left: list[int] = []  # of the current epoch
-        self._steps = 0
+        self._in_step: set[int] = set()
+        self._epochs = 0
 
-    def _next_epoch(self, in_step: set[int]) -> list[int]:
+    def _take(self, count: int) -> list[int]:
+        indices = [i for i in self._left if i not in self._in_step][:count]
+        self._in_step.update(indices)
+        taken = set(indices)
+        self._left = [i for i in self._left if i not in taken]
+        return indices
+
+    def _next_epoch(self) -> list[int]:
         """A new permutation in which what the step already has from the last epoch comes at the end."""
+        self._epochs += 1
         order: list[int] = self._random.permutation(self._arguments["num_questions"]).tolist()
-        return [i for i in order if i not in in_step] + [i for i in order if i in in_step]
+        return [i for i in order if i not in self._in_step] + [i for i in order if i in self._in_step]
 
 
 def _records(path: Path) -> Iterator[tuple[str, int, Any]]:

@@ -122,10 +122,19 @@ def gather_from_engines(mine: T, parallel: Parallel) -> list[T]:
 
 def sum_over_world(values: dict[str, float], parallel: Parallel) -> dict[str, float]:
     """Sums of per-rank values by key; every rank passes the same keys."""
+    return _over_world(values, dist.ReduceOp.SUM, parallel)
+
+
+def max_over_world(values: dict[str, float], parallel: Parallel) -> dict[str, float]:
+    """The largest of per-rank values by key; every rank passes the same keys."""
+    return _over_world(values, dist.ReduceOp.MAX, parallel)
+
+
+def _over_world(values: dict[str, float], operation: dist.ReduceOp.RedOpType, parallel: Parallel) -> dict[str, float]:
     if parallel.world == 1:
         return values
     totals = torch.tensor(list(values.values()), dtype=torch.float64, device=parallel.device)
-    dist.all_reduce(totals)
+    dist.all_reduce(totals, op=operation)
     return dict(zip(values, totals.tolist(), strict=True))
 
 

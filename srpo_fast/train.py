@@ -3,8 +3,8 @@
     base policy -> its answers -> a teacher's reflections -> cold-start SFT              (stage 1)
     prompts -> groups of completions -> rewards -> advantages -> update -> weight sync   (stage 2, one step)
 
-What this GRPO leaves out: a critic; a reference model and a second log-prob pass (SRPO's recipe has no KL term and one
-update a step); sampling by stale weights (the engine is synced every step).
+What this GRPO leaves out: a critic, and sampling by stale weights (the engine is synced every step). A reference policy
+and a second log-prob pass are there only when the config has a KL term or several updates a step; SRPO's has neither.
 """
 
 import os
@@ -16,25 +16,25 @@ from functools import partial
 import torch
 
 from srpo_fast import checkpoint
-from srpo_fast.advantages import accuracy_filter, group_advantages
 from srpo_fast.answer_format import AnswerFormat, one_answer_format, rollout_format
 from srpo_fast.batch import Group, HeldOut, Prompt, Question
 from srpo_fast.checkpoint import Checkpoint
 from srpo_fast.config import Config, UserError, config_from_arguments
 from srpo_fast.dataset import PromptSampler
 from srpo_fast.evaluation.heldout import evaluate
+from srpo_fast.group_collection import collect_groups
 from srpo_fast.monitor.run_monitor import Monitor, open_monitor
 from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
 from srpo_fast.monitor.summary import Stage
 from srpo_fast.packing import pack
 from srpo_fast.parallel import Parallel, agree, start, stop
 from srpo_fast.policy import Policy
-from srpo_fast.policy_update import update_policy
+from srpo_fast.policy_update import start_updates, update_policy
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.reflection import cold_start
 from srpo_fast.reflection.records import balance, reflect_on
 from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
-from srpo_fast.sequences import training_sequences
+from srpo_fast.sequences import kept_groups, training_sequences
 from srpo_fast.sources import open_questions, open_teacher, resolve_model
 from srpo_fast.weight_sync import EngineMismatch, sync_weights
 
@@ -117,7 +117,7 @@ class Trainer:
     def stage_2(self, first_step: int) -> None:
         config = self.config
         if first_step == 0:
-            self.policy.new_optimizer(config.optimizer)
+            start_updates(self.policy, config)
         with self.monitor.phase("stage_2", config.steps, done=first_step, label="stage 2"):
             for step in range(first_step, config.steps):
                 metrics, groups = self.step(step)
@@ -129,25 +129,29 @@ class Trainer:
 
     def step(self, step: int) -> tuple[dict[str, float], list[Group]]:
         config, timer = self.config, self.monitor.timer
-        with timer("data"):
-            prompts = self.encode([self.train[i] for i in self.sampler.next()], self.rollout_format)
         with timer("rollout"):
-            groups = self.sample(prompts, self.rollout_sampling(step), self.rollout_format)
+            self.sampler.new_step()
+            collected = collect_groups(
+                self.draw,
+                partial(self.sample, sampling=self.rollout_sampling(step), answer_format=self.rollout_format),
+                partial(kept_groups, settings=config.advantage, max_tokens=config.rollout.max_tokens),
+                wanted=config.data.prompts_per_step,
+                refill_rounds=config.rollout.refill_rounds,
+            )
         with timer("advantage"):
-            rewards_PG = torch.tensor([[score.total for score in group.scores] for group in groups])
-            correct_PG = torch.tensor([[score.second_correct for score in group.scores] for group in groups])
-            advantages_PG = group_advantages(rewards_PG, config.advantage.scale)
-            kept_P = accuracy_filter(correct_PG, config.advantage.accuracy_low, config.advantage.accuracy_high)
-            sequences = training_sequences(groups, advantages_PG, kept_P)
+            sequences = training_sequences(collected.kept, config.advantage, config.rollout.max_tokens)
         with timer("update"):
-            trained = update_policy(
-                self.policy, sequences, self.pack, loss=config.loss, optimizer=config.optimizer, step=step,
-                steps=config.steps,
-            )  # fmt: skip
+            trained = update_policy(self.policy, sequences, self.pack, config, step)
         with timer("sync"):
             sync_weights(self.policy, self.engine)
-        left_out = config.data.prompts_per_step - len(groups)
-        return rollout_metrics(groups, kept_P) | {"rollout/prompts_too_long": float(left_out)} | trained, groups
+        metrics = rollout_metrics(collected.groups, collected.kept_P) | collected.metrics | trained
+        return metrics, list(collected.groups)
+
+    def draw(self, count: int) -> list[Prompt]:
+        """Up to `count` prompts that the step does not have yet."""
+        with self.monitor.timer("data"):
+            indices = self.sampler.draw(count)
+            return self.encode([self.train[i] for i in indices], self.rollout_format) if indices else []
 
     def rollout_sampling(self, step: int) -> Sampling:
         r = self.config.rollout

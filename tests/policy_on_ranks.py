@@ -13,7 +13,7 @@ from megatron.core import parallel_state
 from srpo_fast import checkpoint
 from srpo_fast.checkpoint import Checkpoint
 from srpo_fast.config import LossConfig, ParallelConfig
-from srpo_fast.loss import srpo_loss
+from srpo_fast.loss import objective_of, srpo_loss
 from srpo_fast.parallel import Parallel, start, stop
 from srpo_fast.policy import Policy
 from tests.policy_case import OPTIMIZER, gradients_of, make_sequences, open_policy, packer
@@ -29,7 +29,7 @@ def weights_of(policy: Policy) -> dict[str, torch.Tensor]:
 def train_and_resume(model_dir: Path, parallel: Parallel, out: Path) -> dict[str, object]:
     """Two updates; the second once more after a checkpoint was saved and loaded into a new policy."""
     batch = packer(model_dir, parallel, TOKENS_PER_MICRO_BATCH)(make_sequences(model_dir))
-    loss = srpo_loss(LossConfig())
+    loss = srpo_loss(objective_of(LossConfig()))
     policy = open_policy(model_dir, parallel)
     policy.new_optimizer(OPTIMIZER)
     metrics = policy.forward_backward(batch, loss)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from srpo_fast.config import LossConfig
-from srpo_fast.loss import srpo_loss
+from srpo_fast.loss import objective_of, srpo_loss
 from srpo_fast.policy.hf_directory import HFDirectory
 from tests.launch import run_script
 from tests.policy_case import OPTIMIZER, gradients_of, largest_relative_error, make_sequences, open_policy, packer
@@ -24,7 +24,7 @@ def one_rank(one_process, untrained_model) -> dict[str, Any]:
     batch = packer(untrained_model, one_process, 4096)(make_sequences(untrained_model))
     result: dict[str, Any] = {}
     for update in ("first", "second"):
-        metrics = policy.forward_backward(batch, srpo_loss(LossConfig()))
+        metrics = policy.forward_backward(batch, srpo_loss(objective_of(LossConfig())))
         gradients = gradients_of(policy)
         grad_norm = policy.step(OPTIMIZER.lr)
         result |= {update: {name: tensor.clone() for name, tensor in policy.hf_weights()}}

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from srpo_fast.batch import MicroBatch
 from srpo_fast.config import OptimizerConfig
-from srpo_fast.loss import Head, LossFunction, logprobs_only
+from srpo_fast.loss import Head, LossFunction, is_maximum, logprobs_only
 from srpo_fast.packing import PackedBatch
-from srpo_fast.parallel import Parallel, sum_over_world
+from srpo_fast.parallel import Parallel, max_over_world, sum_over_world
 from srpo_fast.policy import cpu_shim
 from srpo_fast.policy.hf_directory import HFDirectory, torch_dtype
 from srpo_fast.policy.language_model import build_language_model
@@ -39,6 +39,7 @@ class Policy:
         self.parallel = parallel
         self.version = 0
         self.optimizer: MegatronOptimizer | None = None
+        self._reference: dict[str, Tensor] | None = None
         start_megatron(parallel, seed)
         text_config = self.source.config.text_config
         self._layout = HeadLayout(text_config.num_attention_heads, text_config.num_key_value_heads)
@@ -78,16 +79,37 @@ class Policy:
         self.optimizer = None
 
     def forward_backward(self, batch: PackedBatch, loss: LossFunction) -> dict[str, float]:
-        """Accumulates the gradient of one update; returns the loss's metrics summed over micro-batches and ranks."""
+        """Accumulates the gradient of one update; returns the loss's metrics over all micro-batches and ranks.
+
+        They are summed, but for those of which is_maximum says otherwise.
+        """
         self._ddp.zero_grad_buffer()
         self.language_model.zero_grad()  # a step leaves .grad on these buffers, which would then count twice
-        return self._sum_metrics(self._run(batch, loss, forward_only=False))
+        return self._total_metrics(self._run(batch, loss, forward_only=False))
 
     def logprobs(self, batch: PackedBatch) -> list[Tensor | None]:
         """The log-probs [R] fp32 of each micro-batch's labels; None on stages before the last."""
         with torch.no_grad():
             results = self._run(batch, logprobs_only, forward_only=True)
         return [r["logprobs"] for r in results] or [None] * len(batch.micro_batches)
+
+    @torch.no_grad()
+    def keep_reference(self) -> None:
+        """Makes the weights as they are now, copied to the host, those of the reference policy."""
+        self._reference = {name: _on_host(p) for name, p in self._named_parameters(with_tied_copy=True)}
+
+    @torch.no_grad()
+    def reference_logprobs(self, batch: PackedBatch) -> list[Tensor | None]:
+        """`logprobs` of the reference policy, whose weights are swapped in and out: afterwards every bit is as before.
+
+        It needs a second copy of this rank's weights on the host meanwhile.
+        """
+        assert self._reference is not None, "keep_reference comes before reference_logprobs"
+        current = {name: _on_host(p) for name, p in self._named_parameters(with_tied_copy=True)}
+        self._copy_weights(self._reference)
+        logprobs = self.logprobs(batch)
+        self._copy_weights(current)
+        return logprobs
 
     def step(self, lr: float) -> float:
         """Applies the accumulated gradient at this learning rate; returns the gradient norm before clipping."""
@@ -118,15 +140,16 @@ class Policy:
             forward_only=forward_only,
         )
 
-    def _sum_metrics(self, results: list[dict[str, Tensor]]) -> dict[str, float]:
+    def _total_metrics(self, results: list[dict[str, Tensor]]) -> dict[str, float]:
         """Each metric once: from the last stage, from one of its tensor-parallel ranks."""
         counts = self.parallel.is_last_stage and self.parallel.tp_rank == 0
-        mine = {key: float(sum(r[key] for r in results)) if counts else 0.0 for key in results[0]} if results else {}
+        mine = {key: _total(key, results) if counts else 0.0 for key in results[0]} if results else {}
         if self.parallel.pp > 1:
             keys: list[Any] = [list(mine)]
             dist.broadcast_object_list(keys, src=self.parallel.world - 1)
             mine = {key: mine.get(key, 0.0) for key in keys[0]}
-        return sum_over_world(mine, self.parallel)
+        sums = sum_over_world({k: v for k, v in mine.items() if not is_maximum(k)}, self.parallel)
+        return sums | max_over_world({k: v for k, v in mine.items() if is_maximum(k)}, self.parallel)
 
     def _wrap(self) -> DistributedDataParallel:
         config = self.language_model.config
@@ -142,17 +165,17 @@ class Policy:
     # --- state ---
 
     def state_dict(self) -> dict[str, Any]:
-        """This rank's weights, version and optimizer state; equal on data-parallel ranks."""
+        """This rank's weights, version, optimizer state and reference; equal on data-parallel ranks."""
         with self._optimizer_names():
             optimizer = self.optimizer.state_dict() if self.optimizer else None
         weights = {name: p.detach() for name, p in self._named_parameters(with_tied_copy=True)}
-        return {"version": self.version, "weights": weights, "optimizer": optimizer}
+        return {"version": self.version, "weights": weights, "optimizer": optimizer, "reference": self._reference}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of state_dict; an optimizer state needs new_optimizer before."""
-        for name, parameter in self._named_parameters(with_tied_copy=True):
-            parameter.copy_(state["weights"][name])
+        self._copy_weights(state["weights"])
+        self._reference = state["reference"]
         self.version = state["version"]
         if self.optimizer:
             with self._optimizer_names():
@@ -206,6 +229,10 @@ class Policy:
             # Megatron marks shards as it initialises them, which we skip; the gradient norm leaves unmarked ones out
             parameter.tensor_model_parallel = rule.is_cut  # type: ignore[attr-defined]
 
+    def _copy_weights(self, weights: dict[str, Tensor]) -> None:
+        for name, parameter in self._named_parameters(with_tied_copy=True):
+            parameter.copy_(weights[name])
+
     def _named_parameters(self, with_tied_copy: bool = False) -> Iterator[tuple[str, Tensor]]:
         """The last stage's copy of a tied embedding belongs to the first stage and is left out by default."""
         for name, parameter in self.language_model.named_parameters():
@@ -214,6 +241,15 @@ class Policy:
 
     def _first_layer(self) -> int:
         return get_transformer_layer_offset(self.language_model.config)
+
+
+def _on_host(parameter: Tensor) -> Tensor:
+    return parameter.detach().to("cpu", copy=True)
+
+
+def _total(key: str, results: list[dict[str, Tensor]]) -> float:
+    values = [result[key] for result in results]
+    return float(max(values)) if is_maximum(key) else float(sum(values))
 
 
 def _with_count(loss: Tensor, metrics: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
