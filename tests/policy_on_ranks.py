@@ -1,4 +1,4 @@
-"""Run under torchrun: the update of policy_case on two ranks, as tp=2, pp=2 and dp=2 one after the other.
+"""Run under torchrun: the updates of policy_case and objective_case on two ranks, as tp=2, pp=2 and dp=2 in turn.
 
 Rank 0 leaves <layout>.pt with the metrics and weights, and <layout>/hf, the export.
 """
@@ -16,6 +16,7 @@ from srpo_fast.config import LossConfig, ParallelConfig
 from srpo_fast.loss import objective_of, srpo_loss
 from srpo_fast.parallel import Parallel, start, stop
 from srpo_fast.policy import Policy
+from tests.objective_case import move_from_reference, updates
 from tests.policy_case import OPTIMIZER, gradients_of, make_sequences, open_policy, packer
 
 LAYOUTS = {"tp": (2, 1), "pp": (1, 2), "dp": (1, 1)}
@@ -32,6 +33,7 @@ def train_and_resume(model_dir: Path, parallel: Parallel, out: Path) -> dict[str
     loss = srpo_loss(objective_of(LossConfig()))
     policy = open_policy(model_dir, parallel)
     policy.new_optimizer(OPTIMIZER)
+    policy.keep_reference()
     metrics = policy.forward_backward(batch, loss)
     gradients = gradients_of(policy)
     grad_norm = policy.step(OPTIMIZER.lr)
@@ -51,6 +53,7 @@ def train_and_resume(model_dir: Path, parallel: Parallel, out: Path) -> dict[str
     again.forward_backward(batch, loss)
     again.step(OPTIMIZER.lr)
     resumed = weights_of(again)
+    references = zip(policy.reference_logprobs(batch), again.reference_logprobs(batch), strict=True)
     return {
         "metrics": metrics,
         "gradients": gradients,
@@ -58,6 +61,8 @@ def train_and_resume(model_dir: Path, parallel: Parallel, out: Path) -> dict[str
         "first": first,
         "second": second,
         "resumed": resumed,
+        "reference_resumed": all(a is b is None or (a is not None and torch.equal(a, b)) for a, b in references),
+        "untouched_by_reference": all(torch.equal(resumed[name], w) for name, w in again.hf_weights()),
         "layers": len(policy.language_model.decoder.layers),
     }
 
@@ -67,6 +72,9 @@ def main(model_dir: Path, out: Path) -> None:
     for name, (tp, pp) in LAYOUTS.items():
         parallel = Parallel(rank=world.rank, world=world.world, tp=tp, pp=pp, device=world.device)
         result = train_and_resume(model_dir, parallel, out / name)
+        policy = open_policy(model_dir, parallel)
+        move_from_reference(policy)
+        result |= {"objectives": updates(policy, model_dir, parallel, TOKENS_PER_MICRO_BATCH)}
         if parallel.is_main:
             torch.save(result, out / f"{name}.pt")
         dist.barrier()

@@ -10,6 +10,7 @@ from srpo_fast.config import LossConfig
 from srpo_fast.loss import objective_of, srpo_loss
 from srpo_fast.policy.hf_directory import HFDirectory
 from tests.launch import run_script
+from tests.objective_case import OBJECTIVES, move_from_reference, updates
 from tests.policy_case import OPTIMIZER, gradients_of, largest_relative_error, make_sequences, open_policy, packer
 from tests.policy_on_ranks import LAYOUTS
 
@@ -44,6 +45,13 @@ def out(untrained_model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def objectives_of_one_rank(one_process, untrained_model) -> dict[str, Any]:
+    policy = open_policy(untrained_model, one_process)
+    move_from_reference(policy)
+    return updates(policy, untrained_model, one_process, 4096)
+
+
 def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     assert a.keys() == b.keys()
     return max((a[name] - b[name]).abs().max().item() for name in a)
@@ -65,6 +73,21 @@ def test_a_checkpoint_of_two_ranks_continues_as_if_never_stopped(one_rank, out, 
     ranks = torch.load(out / f"{layout}.pt")
     assert largest_difference(ranks["resumed"], ranks["second"]) == 0
     assert largest_difference(ranks["second"], one_rank["second"]) < 1e-5
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_gradient_of_every_objective_is_that_of_one_rank(objectives_of_one_rank, out, layout, objective):
+    ranks, one = torch.load(out / f"{layout}.pt")["objectives"][objective], objectives_of_one_rank[objective]
+    assert largest_relative_error(ranks["gradients"], one["gradients"]) < 1e-5
+    assert ranks["metrics"] == pytest.approx(one["metrics"], rel=1e-4, abs=1e-6)  # sums in fp32
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_checkpoint_of_two_ranks_brings_the_reference_back(out, layout):
+    ranks = torch.load(out / f"{layout}.pt")
+    assert ranks["reference_resumed"]
+    assert ranks["untouched_by_reference"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
