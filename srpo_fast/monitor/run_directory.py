@@ -43,6 +43,10 @@ class RunDirectory:
         return self.root / "hf"
 
     @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine.jsonl"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 
