@@ -26,13 +26,13 @@ def collect(keeps, *, wanted: int = 4, refill_rounds: int = 0, size: int = 1000)
     left, asked = [make_prompt(i) for i in range(size)], []
 
     def draw(count: int) -> list[Prompt]:
+        assert count <= len(left)
         asked.append(count)
-        drawn = left[:count]
-        del left[:count]
-        return drawn
+        return [left.pop(0) for _ in range(count)]
 
     collected = collect_groups(
         draw,
+        lambda: len(left),
         lambda prompts: [Group(prompt=prompt, completions=(), scores=()) for prompt in prompts],
         lambda groups: torch.tensor([keeps(int(g.prompt.question.id)) for g in groups], dtype=torch.bool),
         wanted=wanted,
@@ -50,9 +50,7 @@ def test_without_refills_a_step_is_one_round_and_keeps_what_the_filter_leaves():
     assert asked == [4]
     assert names(collected.groups) == [0, 1, 2, 3]
     assert names(collected.kept) == [1, 3]
-    assert collected.metrics == {
-        "rollout/rounds": 1.0, "rollout/groups_sampled": 4.0, "rollout/prompts_missing": 0.0
-    }  # fmt: skip
+    assert collected.metrics == {"rollout/rounds": 1.0, "rollout/groups_sampled": 4.0}
 
 
 def test_no_refill_is_drawn_when_none_is_missing():
@@ -87,8 +85,7 @@ def test_a_source_that_runs_dry_ends_the_step():
     collected, asked = collect(lambda n: n == 0, refill_rounds=9, size=5)
     assert names(collected.groups) == [0, 1, 2, 3, 4]
     assert names(collected.kept) == [0]
-    assert asked == [4, 4, 4]
-    assert collected.metrics["rollout/prompts_missing"] == 3 + 4
+    assert asked == [4, 1]
 
 
 def test_every_rank_decides_alike():
