@@ -71,7 +71,7 @@ def accuracy_filter(accuracy_PG: Tensor, low: float, high: float) -> Tensor:
 
 
 def overlong_penalty(lengths_PG: Tensor, max_tokens: int, share: float) -> Tensor:
-    """[P, G] fp64 in [-1, 0], added to the rewards: DAPO's soft punishment (equation 13 of arXiv 2503.14476).
+    """[P, G] fp64 in [-1, 0], added to the rewards: DAPO's soft overlong punishment (arXiv 2503.14476).
 
     0 up to (1 - share) * max_tokens tokens, from there linear to -1 at max_tokens; 0 everywhere for share 0.
     """

@@ -22,6 +22,7 @@ from srpo_fast.loss import (
 )
 from srpo_fast.packing import pack
 from srpo_fast.sequences import without_zero_advantage
+from srpo_kernels import Objective
 
 VOCAB = 32
 HEAD = Head(vocab_start=0, group=None, banned_ids=torch.tensor([], dtype=torch.int64), temperature=1.0)
@@ -86,16 +87,34 @@ def test_the_normalizers_by_hand():
     assert token_weights([1, 4], "constant", 10) == [0.05, 0.05]  # 1 / (2 completions * 10 tokens)
 
 
+def test_the_constant_leaves_long_completions_their_weight():
+    """Over all tokens the weights sum to the mean share of the limit that was used."""
+    weights = token_weights([3, 7], "constant", 10)
+    assert 3 * weights[0] + 7 * weights[1] == pytest.approx((0.3 + 0.7) / 2)
+
+
+def test_every_setting_of_the_loss_reaches_the_objective():
+    settings = LossConfig(
+        ratio="sequence", clip_low=0.1, clip_high=0.4, dual_clip=2.0, kl="k2", kl_coef=0.3, entropy_coef=0.1,
+        importance="icepop", importance_floor=0.6, importance_cap=4.0,
+    )  # fmt: skip
+    assert objective_of(settings) == Objective(
+        ratio="sequence", clip_low=0.1, clip_high=0.4, dual_clip=2.0, kl="k2", kl_coef=0.3, entropy_coef=0.1,
+        importance="icepop", importance_floor=0.6, importance_cap=4.0,
+    )  # fmt: skip
+    assert objective_of(LossConfig(surrogate="cispo")).surrogate == "cispo"
+
+
 def test_masked_tokens_do_not_count_in_the_weights():
     sequence = replace(make_sequence(0, 4, 1.0), loss_mask=(True, False, False, True))
     (weighted,) = with_token_weights([sequence], "completion")
     assert weighted.token_weight == 0.5
 
 
-@pytest.mark.parametrize("normalizer", ["completion", "token"])
+@pytest.mark.parametrize("normalizer", ["completion", "token", "constant"])
 def test_loss_and_gradient_do_not_depend_on_micro_batches_or_ranks(normalizer):
     loss = srpo_loss(objective_of(LossConfig(importance_cap=2.0)))
-    sequences = with_token_weights(make_sequences(), normalizer)
+    sequences = with_token_weights(make_sequences(), normalizer, 12)
     whole, gradient = loss_and_gradient(packed(sequences), loss)
     cut, cut_gradient = loss_and_gradient(packed(sequences, budget=18), loss)
     ranks = [row for rank in range(3) for row in packed(sequences, budget=30, dp=3, dp_rank=rank)]
