@@ -25,6 +25,7 @@ from srpo_fast.policy.hf_directory import HFDirectory, torch_dtype
 from srpo_fast.policy.language_model import build_language_model
 from srpo_fast.policy.megatron_start import start_megatron
 from srpo_fast.policy.name_map import HeadLayout, rule_for
+from srpo_fast.policy.reference import copy_into, host_copy, swapped_in
 from srpo_fast.policy.vision import VisionTower
 
 
@@ -93,23 +94,15 @@ class Policy:
             results = self._run(batch, logprobs_only, forward_only=True)
         return [r["logprobs"] for r in results] or [None] * len(batch.micro_batches)
 
-    @torch.no_grad()
     def keep_reference(self) -> None:
-        """Makes the weights as they are now, copied to the host, those of the reference policy."""
-        self._reference = {name: _on_host(p) for name, p in self._named_parameters(with_tied_copy=True)}
+        """Makes the weights as they are now those of the reference policy."""
+        self._reference = host_copy(self._named_parameters(with_tied_copy=True))
 
-    @torch.no_grad()
     def reference_logprobs(self, batch: PackedBatch) -> list[Tensor | None]:
-        """`logprobs` of the reference policy, whose weights are swapped in and out: afterwards every bit is as before.
-
-        It needs a second copy of this rank's weights on the host meanwhile.
-        """
+        """`logprobs` of the reference policy."""
         assert self._reference is not None, "keep_reference comes before reference_logprobs"
-        current = {name: _on_host(p) for name, p in self._named_parameters(with_tied_copy=True)}
-        self._copy_weights(self._reference)
-        logprobs = self.logprobs(batch)
-        self._copy_weights(current)
-        return logprobs
+        with swapped_in(self._reference, self._named_parameters(with_tied_copy=True)):
+            return self.logprobs(batch)
 
     def step(self, lr: float) -> float:
         """Applies the accumulated gradient at this learning rate; returns the gradient norm before clipping."""
@@ -171,10 +164,9 @@ class Policy:
         weights = {name: p.detach() for name, p in self._named_parameters(with_tied_copy=True)}
         return {"version": self.version, "weights": weights, "optimizer": optimizer, "reference": self._reference}
 
-    @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of state_dict; an optimizer state needs new_optimizer before."""
-        self._copy_weights(state["weights"])
+        copy_into(self._named_parameters(with_tied_copy=True), state["weights"])
         self._reference = state["reference"]
         self.version = state["version"]
         if self.optimizer:
@@ -229,10 +221,6 @@ class Policy:
             # Megatron marks shards as it initialises them, which we skip; the gradient norm leaves unmarked ones out
             parameter.tensor_model_parallel = rule.is_cut  # type: ignore[attr-defined]
 
-    def _copy_weights(self, weights: dict[str, Tensor]) -> None:
-        for name, parameter in self._named_parameters(with_tied_copy=True):
-            parameter.copy_(weights[name])
-
     def _named_parameters(self, with_tied_copy: bool = False) -> Iterator[tuple[str, Tensor]]:
         """The last stage's copy of a tied embedding belongs to the first stage and is left out by default."""
         for name, parameter in self.language_model.named_parameters():
@@ -241,10 +229,6 @@ class Policy:
 
     def _first_layer(self) -> int:
         return get_transformer_layer_offset(self.language_model.config)
-
-
-def _on_host(parameter: Tensor) -> Tensor:
-    return parameter.detach().to("cpu", copy=True)
 
 
 def _total(key: str, results: list[dict[str, Tensor]]) -> float:
