@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 ObjectiveName = Literal["grpo", "dapo", "dr_grpo", "bnpo", "gspo", "cispo"]
 
-PRESETS: dict[ObjectiveName, dict[str, dict[str, Any]]] = {
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "grpo": {},
     "dapo": {
         "loss": {"clip_low": 0.2, "clip_high": 0.28, "normalizer": "token"},

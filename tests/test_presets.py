@@ -1,11 +1,12 @@
 """An objective's name fills in what the config leaves open, and nothing else."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from srpo_fast.config import DEFAULT_CONFIG, Config, ConfigError, dump_config, load_config
-from srpo_fast.presets import PRESETS
+from srpo_fast.presets import PRESETS, ObjectiveName
 
 CONFIGS = sorted(DEFAULT_CONFIG.parent.glob("*.yaml"))
 LEAST = """
@@ -76,6 +77,10 @@ def test_a_value_that_is_given_does_not_keep_its_neighbours_from_the_preset(leas
     config = load_config(least, ["objective=dapo", "loss.clip_high=0.3", "advantage.mask_truncated=false"])
     assert (config.loss.clip_high, config.loss.normalizer) == (0.3, "token")
     assert (config.advantage.mask_truncated, config.advantage.drop_flat_groups) == (False, True)
+
+
+def test_every_name_has_its_values():
+    assert tuple(PRESETS) == get_args(ObjectiveName)
 
 
 def test_an_empty_section_is_one_that_gives_nothing(least):
