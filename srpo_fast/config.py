@@ -166,7 +166,7 @@ class LossConfig(Section):
     def _agree(self) -> "LossConfig":
         if self.dual_clip is not None and self.surrogate == "cispo":
             raise ValueError("dual_clip has no effect with surrogate cispo, whose clip_high bounds every ratio")
-        if self.importance_floor >= self.importance_cap:
+        if self.importance in ("icepop", "sequence_mask") and self.importance_floor >= self.importance_cap:
             raise ValueError(
                 f"importance_floor ({self.importance_floor}) must be less than importance_cap ({self.importance_cap})"
             )

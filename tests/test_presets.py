@@ -111,11 +111,18 @@ def test_the_configs_that_ship_are_grpo_without_any_of_the_new_terms(path):
     assert advantage.overlong_share == 0
 
 
+def test_a_bound_that_is_not_used_is_not_compared(least):
+    assert load_config(least, ["loss.importance_cap=0.4"]).loss.importance_cap == 0.4
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
         (["loss.surrogate=cispo", "loss.dual_clip=3"], "dual_clip has no effect with surrogate cispo"),
-        (["loss.importance_floor=2"], r"importance_floor \(2.0\) must be less than importance_cap \(2.0\)"),
+        (
+            ["loss.importance=icepop", "loss.importance_floor=2"],
+            r"importance_floor \(2.0\) must be less than",
+        ),
         (["loss.dual_clip=1"], "loss.dual_clip"),
         (["loss.kl_coef=-1"], "loss.kl_coef"),
         (["loss.importance_cap=null"], "loss.importance_cap"),
