@@ -71,6 +71,11 @@ class QuestionFile(Sequence[Question]):
         return self._image_root
 
     @property
+    def repeated_ids(self) -> int:
+        """How many questions had an id that was taken, and got their number added to it."""
+        return sum(slot.id.endswith(f"#{slot.number}") for slot in self._slots)
+
+    @property
     def fingerprint(self) -> str:
         """Equal where the same questions were found usable, under the same names."""
         names = json.dumps([[slot.number, slot.id] for slot in self._slots])

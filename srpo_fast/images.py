@@ -59,10 +59,13 @@ def load_image(source: ImageSource, root: Path) -> Image.Image:
         return _to_rgb(image if turn is None else image.transpose(turn))
 
 
-def check_image(source: ImageSource, root: Path) -> None:
-    """Raises `load_image`'s ImageError for everything the header tells; a damaged body shows only when decoded."""
-    with _opened(source, root):
-        pass
+def check_image(source: ImageSource, root: Path) -> tuple[int, int]:
+    """(width, height) as stored; raises `load_image`'s ImageError for everything the header tells.
+
+    A damaged body shows only when decoded.
+    """
+    with _opened(source, root) as image:
+        return image.size
 
 
 def image_file(source: ImageSource, root: Path) -> Path | None:
@@ -72,18 +75,35 @@ def image_file(source: ImageSource, root: Path) -> Path | None:
     return (root / str(source).removeprefix("file://")).absolute()
 
 
+def image_bytes(source: ImageSource, root: Path) -> bytes:
+    """The file of `source` as it is; a PIL image as a PNG. Raises ImageError when it is missing."""
+    if isinstance(source, Image.Image):
+        buffer = BytesIO()
+        source.save(buffer, "PNG")
+        return buffer.getvalue()
+    name = _name(source)
+    try:
+        file = _file(source, root)
+        return file.read_bytes() if isinstance(file, Path) else file.getvalue()
+    except (OSError, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise _damaged(name, error) from error
+
+
 def resize_once(image: Image.Image, *, min_pixels: int, max_pixels: int, factor: int = 28) -> Image.Image:
     """`image` at the size that Qwen's image processor gives it; one that has it already comes back as it is.
 
     Sides go to the nearest multiples of `factor`; if their area is outside the budget, the image is scaled to the
     budget's edge first and the sides rounded inwards. A strip may stay outside a small budget, as it does in Qwen's.
     """
-    size = _qwen_size(image.width, image.height, min_pixels, max_pixels, factor)
+    size = qwen_size(image.size, min_pixels=min_pixels, max_pixels=max_pixels, factor=factor)
     return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
 
 
-def _qwen_size(width: int, height: int, min_pixels: int, max_pixels: int, factor: int) -> tuple[int, int]:
-    """(width, height)."""
+def qwen_size(size: tuple[int, int], *, min_pixels: int, max_pixels: int, factor: int = 28) -> tuple[int, int]:
+    """(width, height) that `resize_once` gives an image of (width, height)."""
+    width, height = size
     area = round(width / factor) * round(height / factor) * factor**2
     if area > max_pixels:
         scale = math.sqrt(width * height / max_pixels)

@@ -23,9 +23,15 @@ class PromptSource:
     """
 
     def __init__(
-        self, questions: Sequence[Question], encoder: PromptEncoder, system_prompt: str, *, seed: int,
+        self, questions: Sequence[Question], encoder: PromptEncoder, system_prompt: str, *, per_step: int, seed: int,
         quarantine: Quarantine, parallel: Parallel,
     ) -> None:  # fmt: skip
+        """per_step: the fewest prompts a step needs. Raises UserError when there are not so many questions."""
+        if per_step > len(questions):
+            raise UserError(
+                f"expected at least as many questions as prompts in a step, got {len(questions)} questions for "
+                f"{per_step} prompts; lower data.prompts_per_step or add questions"
+            )
         self._questions, self._encoder, self._system_prompt = questions, encoder, system_prompt
         self._quarantine, self._parallel = quarantine, parallel
         self._sampler = PromptSampler(len(questions), seed)

@@ -54,7 +54,7 @@ class Run:
         self.quarantine = Quarantine(file, "quarantine", share)
         self.quarantine.add(questions, questions.problems)
         self.source = PromptSource(
-            questions, encoder, SYSTEM, seed=1, quarantine=self.quarantine, parallel=parallel
+            questions, encoder, SYSTEM, per_step=4, seed=1, quarantine=self.quarantine, parallel=parallel
         )  # fmt: skip
 
     def step(self, *counts: int) -> list[int]:
@@ -107,7 +107,7 @@ def test_a_resume_repeats_and_skips_nothing(start, steps):
 def test_good_data_keeps_the_samplers_order(encoder, one_process):
     questions = load_questions("train", 12, 0)
     source = PromptSource(
-        questions, encoder, SYSTEM, seed=3, quarantine=Quarantine(None, "stop", 0.0), parallel=one_process
+        questions, encoder, SYSTEM, per_step=12, seed=3, quarantine=Quarantine(None, "stop", 0.0), parallel=one_process
     )
     source.start_step()
     drawn = [prompt.question.id for prompt in source.draw(12)]
@@ -116,6 +116,14 @@ def test_good_data_keeps_the_samplers_order(encoder, one_process):
     assert source.left_in_step == 0
     with pytest.raises(ValueError, match="expected 1 more questions for a step that has 12, got 0"):
         source.draw(1)
+
+
+def test_a_step_larger_than_the_data_is_refused_at_the_start(data, encoder, one_process):
+    quarantine = Quarantine(None, "quarantine", 1.0)
+    with pytest.raises(ValueError, match=r"got 18 questions for 19 prompts; lower data\.prompts_per_step"):
+        PromptSource(
+            read(data), encoder, SYSTEM, per_step=19, seed=1, quarantine=quarantine, parallel=one_process
+        )  # fmt: skip
 
 
 def test_too_much_bad_data_ends_the_run(start):
