@@ -49,7 +49,8 @@ class ImageError(BadRecord):
 def load_image(source: ImageSource, root: Path) -> Image.Image:
     """`source` as an upright RGB image: transparency over white, 16-bit grey scaled to 8 bits.
 
-    source: a path (relative ones start at `root`), a file:// or data: URL, a file in base64 or as bytes, a PIL image.
+    source: a path, a file:// or data: URL, a file in base64 or as bytes, or a PIL image. A relative path starts at
+    `root`; an absolute one that is not there means the file of its name in `root`.
     Raises ImageError when it is missing, damaged, empty, animated, thinner than 1:200, of more than MAX_PIXELS, or of
     32 bits a channel.
     """
@@ -72,7 +73,7 @@ def image_file(source: ImageSource, root: Path) -> Path | None:
     """The absolute path that `load_image` reads `source` from; None when that is no file."""
     if isinstance(source, bytes | Image.Image) or _is_data(str(source)):
         return None
-    return (root / str(source).removeprefix("file://")).absolute()
+    return _path(str(source), root).absolute()
 
 
 def image_bytes(source: ImageSource, root: Path) -> bytes:
@@ -144,12 +145,23 @@ def _file(source: Path | str | bytes, root: Path) -> BytesIO | Path:
         raise ImageError(
             "image_url", f"{_name(source)}: expected a path, got a URL; save the image to a file and give its path"
         )
-    path = root / text.removeprefix("file://")
-    if not os.path.isfile(path):  # unlike Path.is_file, silent about names the system cannot hold
+    path = _path(text, root)
+    if not os.path.isfile(path):
         raise ImageError(
             "image_missing",
             f"{_name(source)}: expected an image file at {path!s:.300}, found none; check data.image_root",
         )
+    return path
+
+
+def _path(text: str, root: Path) -> Path:
+    """Published files name images by absolute paths of the machine they were made on: the file of that name in `root`
+    is meant where there is no such path.
+    """
+    path = root / text.removeprefix("file://")
+    # unlike Path.is_file, silent about names the system cannot hold
+    if text.startswith(("/", "file:///")) and not os.path.isfile(path) and os.path.isfile(root / path.name):
+        return root / path.name
     return path
 
 

@@ -14,6 +14,7 @@ from srpo_fast.parallel import Parallel
 from srpo_fast.prompt_source import PromptSource, encode_usable
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.quarantine import Quarantine
+from tests.launch import run_script
 
 SYSTEM = "answer"
 BAD = {3: "image_unreadable", 5: "bad_answer", 8: "prompt_too_long", 11: "image_missing", 14: "image_unreadable"}
@@ -156,3 +157,26 @@ def test_what_another_rank_cannot_use_is_bad_here_too(data, encoder, one_process
     prompts = encode_usable(read(data)[:2], encoder, SYSTEM, quarantine=quarantine, parallel=one_process)
     assert [prompt.question.id for prompt in prompts] == ["2"]
     assert len(quarantine) == 1
+
+
+def test_ranks_that_see_different_images_draw_alike(untrained_model, tmp_path):
+    roots = [tmp_path / "rank0", tmp_path / "rank1"]
+    for root in roots:
+        root.mkdir()
+        for number in range(10):
+            Image.effect_noise((112, 28), 80).convert("RGB").save(root / f"{number}.png")
+    whole = (roots[1] / "5.png").read_bytes()
+    (roots[1] / "5.png").write_bytes(whole[: len(whole) // 2])
+    lines = [{"id": str(i), "question": "?", "image": f"{i}.png", "answer": "1"} for i in range(10)]
+    (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    arguments = [untrained_model, tmp_path / "q.jsonl", *roots, tmp_path / "quarantine.jsonl"]
+    result = run_script("tests/prompts_on_ranks.py", *map(str, arguments), ranks=2)
+    assert result.returncode == 0, result.stderr[-3000:]
+
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    assert first["drawn"] == second["drawn"]
+    assert all(len(set(step)) == 6 and "5" not in step for step in first["drawn"])
+    (line,) = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
+    assert (line["id"], line["reason"]) == ("5", "image_unreadable")
+    assert first["error"] == second["error"]
+    assert "ranks read different questions (0 on rank 0, 1 on rank 1 cannot be used)" in first["error"]
