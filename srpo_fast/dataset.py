@@ -11,7 +11,7 @@ from srpo_fast.bad_record import BadRecord, Problem
 from srpo_fast.batch import Question
 from srpo_fast.config import UserError
 from srpo_fast.formats.entry import Entry
-from srpo_fast.formats.recognise import as_object, parse_record
+from srpo_fast.formats.recognise import as_object, parse_record, writable
 from srpo_fast.formats.records import Records, open_records
 from srpo_fast.images import check_image, image_file, load_image, resize_once
 
@@ -97,7 +97,7 @@ def read_questions(path: Path, image_root: Path | None, *, min_pixels: int, max_
         name = f"{path.stem}-{number}"
         try:
             record = as_object(raw)
-            name = name if record.get("id") is None else str(record["id"])
+            name = name if record.get("id") is None else writable(str(record["id"]))
             entry = parse_record(record)
             for source in entry.images:
                 check_image(source, root)

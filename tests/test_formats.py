@@ -6,13 +6,15 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from srpo_fast.bad_record import BadRecord
 from srpo_fast.dataset import QuestionFile, read_questions
 from srpo_fast.formats.entry import Entry
 from srpo_fast.formats.pools import describe, parse_descriptions
-from srpo_fast.formats.recognise import as_object, parse_record
+from srpo_fast.formats.recognise import FIELDS, as_object, parse_record
 from srpo_fast.formats.writers import write_parquet, write_rl_lines
 
 
@@ -196,6 +198,52 @@ def test_what_no_layout_explains_is_refused(record, reason, message):
     with pytest.raises(BadRecord, match=message) as caught:
         parse_record(as_object(record))
     assert caught.value.reason == reason
+
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 5), st.floats(), st.binary(max_size=3),
+    st.text(st.characters(codec=None), max_size=6),
+    st.sampled_from(["<image>", "user", "assistant", "human", "gpt", "text", "[]"]),
+)  # fmt: skip
+fields = st.sampled_from(
+    sorted(FIELDS | {"role", "content", "from", "value", "type", "text", "image_url", "url", "bytes"})
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(fields, inner, max_size=4), max_leaves=12
+)
+
+
+@given(record=st.dictionaries(fields, values, max_size=5))
+@settings(max_examples=1000, deadline=None)
+def test_no_record_does_anything_but_be_read_or_refused(record):
+    try:
+        entry = parse_record(as_object(record))
+    except BadRecord as error:
+        _ = str(error).encode()
+        return
+    assert entry.text.count("<image>") == len(entry.images)
+    assert (entry.text + entry.answer).encode()
+
+
+@pytest.mark.parametrize("field", ["question", "answer", "image", "id", "\ud800"])
+def test_halves_of_characters_reach_no_file(folder, field):
+    record = {"question": "<image>?", "answer": "1", "image": "a.png", field: "\ud800"}
+    (folder / "q.jsonl").write_text(json.dumps(record))
+    questions = read(folder / "q.jsonl")
+    for problem in questions.problems:
+        assert str(problem).encode()
+        assert problem.reason == "unreadable_record"
+    assert bool(questions.problems) == (field in ("question", "answer", "image"))
+    assert [question.id for question in questions if question.id.encode()] == {
+        "id": ["\\ud800"],
+        "\ud800": ["q-1"],
+    }.get(field, [])
+
+
+def test_a_record_nested_to_the_limit_is_only_refused(folder):
+    deep = "[" * 900 + "]" * 900
+    (folder / "q.jsonl").write_text(f'{{"message": {deep}, "answer": "1"}}\n{{"question": "?", "answer": {deep}}}')
+    assert len(read(folder / "q.jsonl").problems) == 2
 
 
 def test_a_chat_that_mentions_the_mark_has_no_image_there():

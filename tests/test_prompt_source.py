@@ -103,6 +103,7 @@ def test_a_resume_repeats_and_skips_nothing(start, steps):
     resumed.source.load_state_dict(state)
     assert [resumed.step(4) for _ in range(7)] == [whole.step(4) for _ in range(7)]
     assert resumed.written() == whole.written() == BAD
+    assert len(resumed.quarantine) == len(whole.quarantine)
 
 
 def test_good_data_keeps_the_samplers_order(encoder, one_process):
