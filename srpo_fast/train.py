@@ -57,7 +57,7 @@ class Trainer:
             self.rollout_format = rollout_format(config, self.encoder)  # stage 2 and after
             self.prompts = PromptSource(
                 self.train, self.encoder, self.rollout_format.system_prompt, seed=config.run.seed,
-                quarantine=self.quarantine, parallel=parallel,
+                per_step=config.data.prompts_per_step, quarantine=self.quarantine, parallel=parallel,
             )  # fmt: skip
             bar.advance()
             self.policy = Policy(
