@@ -14,7 +14,7 @@ from functools import partial
 
 from srpo_fast.batch import Score
 from srpo_fast.config import RewardConfig
-from srpo_fast.grading import is_correct
+from srpo_fast.expressions import is_correct
 from srpo_fast.responses import SRPO_FORM, Response, Segment, final_value, parse
 from srpo_fast.reward_function import RewardFunction, load_reward_function
 
