@@ -117,7 +117,8 @@ def test_a_gold_that_says_nothing_is_named_and_is_no_failure():
         assert (scored.accuracy, scored.effectiveness, scored.failure) == (0.0, 0.0, None)
 
 
-def test_golds_carry_the_tolerance_of_the_settings():
-    settings = RewardConfig(relative_tolerance=0.05, absolute_tolerance=0.5)
-    tolerance = gold_of("12", "How long is it?", settings).tolerance
-    assert (tolerance.relative, tolerance.absolute) == (0.05, 0.5)
+def test_golds_carry_the_tolerance_of_the_settings_and_the_options_of_their_question():
+    settings = RewardConfig(relative_tolerance=0.05, absolute_tolerance=0.5, decimals="gold")
+    gold = gold_of("B", "How long is it?\nA. 12 cm\nB. 13 cm", settings)
+    assert (gold.tolerance.relative, gold.tolerance.absolute, gold.tolerance.decimals) == (0.05, 0.5, "gold")
+    assert gold.options == (("A", "12 cm"), ("B", "13 cm"))
