@@ -167,6 +167,33 @@ def test_no_i_eff_is_a_weight_of_zero():
     assert scored.reasons == ("first_wrong",)
 
 
+def test_the_ablation_without_effectiveness_and_length_is_two_weights_of_zero():
+    scored = score_one(RewardConfig(effectiveness_weight=0.0, length_weight=0.0))
+    for first, second in ((RIGHT, RIGHT), (RIGHT, WRONG)):
+        assert scored(first + REFLECTION + second, "2", TARGET).total == 1.25
+    for first, second in ((WRONG, RIGHT), (WRONG, WRONG)):
+        assert scored(first + REFLECTION + second, "2", TARGET).total == 0.75
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.3])
+def test_alpha_is_the_weight_of_the_length(alpha):
+    scored = score_one(RewardConfig(length_weight=alpha))(RIGHT + REFLECTION + RIGHT, "2", TARGET)
+    assert scored.total == pytest.approx(1.5 + alpha)
+
+
+@pytest.mark.parametrize("text", [RIGHT, RIGHT + REFLECTION, RIGHT + REFLECTION + "<think>a</think>", "", "2"])
+def test_malformed_zero_pays_nothing_without_two_solutions(text):
+    scored = score_one(RewardConfig(malformed="zero"))(text, "2", TARGET)
+    assert scored.total == 0.0
+    assert scored.reasons[-1] == "not_two_solutions"
+    assert scored.first_correct is (RIGHT in text)
+
+
+@pytest.mark.parametrize("text", [RIGHT + REFLECTION + RIGHT, RIGHT + RIGHT, "Well. " + WRONG + REFLECTION + RIGHT])
+def test_malformed_zero_pays_the_parts_of_two_solutions(text):
+    assert score_one(RewardConfig(malformed="zero"))(text, "2", TARGET) == score(text, "2", TARGET)
+
+
 def test_no_f_len_is_a_weight_of_zero():
     scored = score_one(RewardConfig(length_weight=0.0))(RIGHT + REFLECTION + RIGHT, "2", TARGET)
     assert (scored.length, scored.total) == (0.0, 1.5)

@@ -28,7 +28,7 @@ RANGES: dict[str, tuple[RewardConfig, float, float]] = {
 }
 COMPLETIONS, AT_ONCE = 10_000, 4
 
-GRADER = Grader(RewardConfig())
+GRADER = Grader(RewardConfig(time_limit=60.0))  # whatever else the machine does
 SCORERS: dict[str, Scorer] = {name: make_scorer(rule, count_words, GRADER) for name, (rule, _, _) in RANGES.items()}
 
 # --- completions: well-formed ones, cut, shuffled and repeated ones, and any text between the pieces ---

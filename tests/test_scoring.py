@@ -10,7 +10,7 @@ from srpo_fast.verdicts import Grader
 from tests.reward_case import REFLECTION, RIGHT, TARGET, WRONG, count_words, score_one, solution
 
 VARIANTS = ["paper", "openrlhf", "two_step", "grpo"]
-HANGS = solution("x^2 + hang")
+HANGS = solution("x^2 + 91")
 
 
 def scores(settings: RewardConfig, samples: list[Sample], count: TokenCounter = count_words) -> list[Score]:
@@ -105,7 +105,7 @@ def test_an_answer_that_cannot_be_graded_earns_nothing_for_it_and_harms_no_other
 
 
 def test_a_crash_has_its_own_reason(checked):
-    (bad,) = scores(RewardConfig(variant="grpo", workers=1), [sample(solution("x^2 + crash"), "2x")])
+    (bad,) = scores(RewardConfig(variant="grpo", workers=1), [sample(solution("x^2 + 92"), "2x")])
     assert bad.reasons == ("grading_crash",)
 
 
