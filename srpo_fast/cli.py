@@ -42,10 +42,11 @@ def validate(options: argparse.Namespace) -> int:
     """Checks the values of a config and the records of its data files; not the model."""
     config = load_config(options.config, options.overrides)
     from srpo_fast.quarantine import Quarantine
-    from srpo_fast.rewards import make_scorer
+    from srpo_fast.scoring import make_scorer
     from srpo_fast.sources import SPLITS, open_questions
+    from srpo_fast.verdicts import Grader
 
-    make_scorer(config.reward, len)  # a reward function of the user's own is loaded
+    make_scorer(config.reward, lambda texts: [], Grader(config.reward))  # loads a function of the user's own
 
     quarantine = Quarantine(None, config.data.bad_records, config.data.max_bad_share)
     for split in SPLITS:
@@ -92,7 +93,12 @@ def parser() -> argparse.ArgumentParser:
     add_data_commands(commands.add_parser("data", help=inspection.__doc__))
 
     command = commands.add_parser("reward", help=reward.__doc__)
-    command.add_argument("completions", type=Path, metavar="F.jsonl", help="lines of completion, answer, optionally id")
+    command.add_argument(
+        "completions",
+        type=Path,
+        metavar="F.jsonl",
+        help="lines of completion, answer and, if you like, id and question",
+    )
     command.add_argument("--variant", default="paper", metavar="V", help="a reward.variant (default: %(default)s)")
     command.add_argument(
         "--tokenizer", default="words", metavar="PATH", help="a model directory that counts tokens (default: words)"

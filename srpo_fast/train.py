@@ -34,9 +34,11 @@ from srpo_fast.prompts import PromptEncoder
 from srpo_fast.quarantine import Quarantine
 from srpo_fast.reflection import cold_start
 from srpo_fast.reflection.records import balance, reflect_on
+from srpo_fast.reward_watch import RewardAlarm, RewardWatch
 from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
 from srpo_fast.sequences import training_sequences
 from srpo_fast.sources import open_questions, open_teacher, resolve_model
+from srpo_fast.verdicts import Grader
 from srpo_fast.weight_sync import EngineMismatch, sync_weights
 
 
@@ -53,8 +55,10 @@ class Trainer:
             self.validation = open_questions(config, "validation", self.quarantine, parallel)
             self.heldout = open_questions(config, "heldout", self.quarantine, parallel)
             self.encoder = PromptEncoder.from_pretrained(model_dir, config.data.max_prompt_tokens)
-            self.one_answer = one_answer_format(config, self.encoder)  # stage 1
-            self.rollout_format = rollout_format(config, self.encoder)  # stage 2 and after
+            grader = Grader(config.reward)
+            self.one_answer = one_answer_format(config, self.encoder, grader)  # stage 1
+            self.rollout_format = agree(lambda: rollout_format(config, self.encoder, grader), parallel)  # and after it
+            self.reward_watch = RewardWatch(config.reward, monitor.note)
             self.prompts = PromptSource(
                 self.train, self.encoder, self.rollout_format.system_prompt, seed=config.run.seed,
                 per_step=config.data.prompts_per_step, quarantine=self.quarantine, parallel=parallel,
@@ -130,6 +134,7 @@ class Trainer:
                 if config.evaluation.every and (step + 1) % config.evaluation.every == 0:
                     metrics |= self.validate(step)
                 self.monitor.log_step(step, metrics, groups)
+                self.reward_watch.look(step, groups)
                 if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
                     self.save(step + 1)
 
@@ -193,11 +198,9 @@ class Trainer:
 
     def save(self, step: int) -> None:
         state = Checkpoint(
-            step=step,
-            policy=self.policy.state_dict(),
-            prompt_source=self.prompts.state_dict(),
-            rng=torch.get_rng_state(),
-        )
+            step=step, policy=self.policy.state_dict(), prompt_source=self.prompts.state_dict(),
+            reward_watch=self.reward_watch.state_dict(), rng=torch.get_rng_state(),
+        )  # fmt: skip
         checkpoint.save(self.config.run.dir / "checkpoints", state, self.parallel)
 
     def resume(self) -> int | None:
@@ -209,6 +212,7 @@ class Trainer:
             self.policy.new_optimizer(self.config.optimizer)
         self.policy.load_state_dict(state.policy)
         self.prompts.load_state_dict(state.prompt_source)
+        self.reward_watch.load_state_dict(state.reward_watch)
         torch.set_rng_state(state.rng)
         sync_weights(self.policy, self.engine)
         self.monitor.resume_at(state.step)
@@ -221,7 +225,7 @@ def main(arguments: list[str]) -> int:
         parallel = start(config.parallel)
         with agree(lambda: open_monitor(config, parallel.rank), parallel) as monitor:
             Trainer(config, parallel, monitor).run()
-    except (UserError, EngineMismatch) as error:
+    except (UserError, EngineMismatch, RewardAlarm) as error:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(10)  # rank 0 met the same error; the first to leave ends the others
         print(f"error: {error}", file=sys.stderr, flush=True)
