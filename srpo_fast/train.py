@@ -21,7 +21,6 @@ from srpo_fast.answer_format import AnswerFormat, one_answer_format, rollout_for
 from srpo_fast.batch import Group, HeldOut, Prompt, Question
 from srpo_fast.checkpoint import Checkpoint
 from srpo_fast.config import Config, UserError, config_from_arguments
-from srpo_fast.dataset import PromptSampler
 from srpo_fast.evaluation.heldout import evaluate
 from srpo_fast.monitor.run_monitor import Monitor, open_monitor
 from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
@@ -30,7 +29,9 @@ from srpo_fast.packing import pack
 from srpo_fast.parallel import Parallel, agree, start, stop
 from srpo_fast.policy import Policy
 from srpo_fast.policy_update import update_policy
+from srpo_fast.prompt_source import PromptSource, encode_usable
 from srpo_fast.prompts import PromptEncoder
+from srpo_fast.quarantine import Quarantine
 from srpo_fast.reflection import cold_start
 from srpo_fast.reflection.records import balance, reflect_on
 from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
@@ -46,13 +47,18 @@ class Trainer:
         self.config, self.parallel, self.monitor = config, parallel, monitor
         model_dir = resolve_model(config, parallel, monitor)
         with monitor.phase("start", 3, label="policy and engine") as bar:
-            self.train = open_questions(config, "train")
-            self.validation = open_questions(config, "validation")
-            self.heldout = open_questions(config, "heldout")
+            file = monitor.run.quarantine if parallel.is_main else None
+            self.quarantine = Quarantine(file, config.data.bad_records, config.data.max_bad_share, monitor.note)
+            self.train = open_questions(config, "train", self.quarantine, parallel)
+            self.validation = open_questions(config, "validation", self.quarantine, parallel)
+            self.heldout = open_questions(config, "heldout", self.quarantine, parallel)
             self.encoder = PromptEncoder.from_pretrained(model_dir, config.data.max_prompt_tokens)
             self.one_answer = one_answer_format(config, self.encoder)  # stage 1
             self.rollout_format = rollout_format(config, self.encoder)  # stage 2 and after
-            self.sampler = PromptSampler(len(self.train), config.data.prompts_per_step, config.run.seed)
+            self.prompts = PromptSource(
+                self.train, self.encoder, self.rollout_format.system_prompt, seed=config.run.seed,
+                quarantine=self.quarantine, parallel=parallel,
+            )  # fmt: skip
             bar.advance()
             self.policy = Policy(
                 model_dir, dtype=config.model.dtype, seed=config.run.seed, parallel=parallel,
@@ -130,7 +136,8 @@ class Trainer:
     def step(self, step: int) -> tuple[dict[str, float], list[Group]]:
         config, timer = self.config, self.monitor.timer
         with timer("data"):
-            prompts = self.encode([self.train[i] for i in self.sampler.next()], self.rollout_format)
+            self.prompts.start_step()
+            prompts = self.prompts.draw(config.data.prompts_per_step)
         with timer("rollout"):
             groups = self.sample(prompts, self.rollout_sampling(step), self.rollout_format)
         with timer("advantage"):
@@ -146,8 +153,7 @@ class Trainer:
             )  # fmt: skip
         with timer("sync"):
             sync_weights(self.policy, self.engine)
-        left_out = config.data.prompts_per_step - len(groups)
-        return rollout_metrics(groups, kept_P) | {"rollout/prompts_too_long": float(left_out)} | trained, groups
+        return rollout_metrics(groups, kept_P) | {"data/quarantined": float(len(self.quarantine))} | trained, groups
 
     def rollout_sampling(self, step: int) -> Sampling:
         r = self.config.rollout
@@ -159,13 +165,10 @@ class Trainer:
     # --- what both stages use ---
 
     def encode(self, questions: Sequence[Question], answer_format: AnswerFormat) -> list[Prompt]:
-        """Every rank encodes every prompt: deterministic, and cheaper than sending tokens and pixels around."""
-        prompts = self.encoder.encode_all(questions, answer_format.system_prompt)
-        if len(prompts) < len(questions):
-            self.monitor.note(f"{len(questions) - len(prompts)} prompts over data.max_prompt_tokens are left out")
-        if not prompts:
-            raise UserError("every prompt is longer than data.max_prompt_tokens; raise it or lower data.max_pixels")
-        return prompts
+        """The prompts of those questions that can be used."""
+        return encode_usable(
+            questions, self.encoder, answer_format.system_prompt, quarantine=self.quarantine, parallel=self.parallel
+        )
 
     def sample(
         self, prompts: list[Prompt], sampling: Sampling, answer_format: AnswerFormat, progress: Progress | None = None
@@ -198,7 +201,10 @@ class Trainer:
 
     def save(self, step: int) -> None:
         state = Checkpoint(
-            step=step, policy=self.policy.state_dict(), sampler=self.sampler.state_dict(), rng=torch.get_rng_state()
+            step=step,
+            policy=self.policy.state_dict(),
+            prompt_source=self.prompts.state_dict(),
+            rng=torch.get_rng_state(),
         )
         checkpoint.save(self.config.run.dir / "checkpoints", state, self.parallel)
 
@@ -210,7 +216,7 @@ class Trainer:
         if state.step > 0:
             self.policy.new_optimizer(self.config.optimizer)
         self.policy.load_state_dict(state.policy)
-        self.sampler.load_state_dict(state.sampler)
+        self.prompts.load_state_dict(state.prompt_source)
         torch.set_rng_state(state.rng)
         sync_weights(self.policy, self.engine)
         self.monitor.resume_at(state.step)
