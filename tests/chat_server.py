@@ -28,7 +28,10 @@ from typing import Any
 
 TRANSPORT_FAULTS = ("rate_limit", "error_500", "error_503", "hang", "reset", "cut_body")  # the HTTP exchange fails
 REPLY_FAULTS = ("cut_json", "wrong_schema", "length", "empty", "refusal", "content_filter")  # the message is no use
-OTHER_FAULTS = ("unauthorized", "no_model", "bad_request", "flagged", "quota", "html", "half_character")  # by name only
+OTHER_FAULTS = (  # by name only
+    *("unauthorized", "no_model", "quota", "bad_request", "flagged", "html", "half_character"),
+    "trickle",  # the reply comes a byte at a time, for longer than anybody waits
+)
 PROMPT_TOKENS_PER_IMAGE = 100  # and one a word
 
 _NAMED_FAULT = re.compile(r"\[fault:(\w+)(?:\*(\d+))?\]")
@@ -157,6 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
             case "hang":
                 self.server.stopping.wait(self.server.behaviour.hang_s)
                 self.close_connection = True
+            case "trickle":
+                self._send(200, completion(record, self.server.behaviour), seconds_a_byte=0.1)
             case "reset":
                 self._send(200, completion(record, self.server.behaviour), cut_connection=True)
             case "cut_body":
@@ -172,18 +177,26 @@ class _Handler(BaseHTTPRequestHandler):
         error = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
         self._send(status, json.dumps(error).encode())
 
-    def _send(self, status: int, body: bytes, *, kind: str = "application/json", cut_connection: bool = False) -> None:
+    def _send(
+        self, status: int, body: bytes, *, kind: str = "application/json", cut_connection: bool = False,
+        seconds_a_byte: float = 0.0,
+    ) -> None:  # fmt: skip
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         if status == 429:
             self.send_header("Retry-After", self.server.behaviour.retry_after)
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if cut_connection else body)
         if cut_connection:  # a reset instead of an orderly end
+            self.wfile.write(body[: len(body) // 2])
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
             self.close_connection = True
+            return
+        step = 1 if seconds_a_byte else len(body)
+        for start in range(0, len(body), step):
+            self.wfile.write(body[start : start + step])
+            self.server.stopping.wait(seconds_a_byte)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
