@@ -55,5 +55,5 @@ def _content(request: ChatRequest, settings: EndpointConfig) -> str | list[dict[
 def data_url(image: Image.Image) -> str:
     """The image as PNG: every pixel arrives as it is."""
     file = BytesIO()
-    image.save(file, "PNG")
+    image.save(file, "PNG", compress_level=1)  # a fifth of the time for a fifth more bytes
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
