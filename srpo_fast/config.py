@@ -7,6 +7,7 @@ import argparse
 import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -65,6 +66,45 @@ class DataConfig(Section):
 class PromptConfig(Section):
     answer_system: str  # asks for one answer: stage 1, and plain GRPO
     rollout_system: str  # stage 2 and evaluation after it
+
+
+class EndpointConfig(Section):
+    """A model behind a server that speaks OpenAI's chat-completions protocol."""
+
+    base_url: str = "https://api.openai.com/v1"
+    model: str
+    key_env: str | None = "OPENAI_API_KEY"  # environment variable with the key; None: the server asks for none
+    concurrency: Positive = 16  # requests under way at a time
+    requests_per_minute: Positive | None = None
+    retries: Annotated[int, Field(ge=0)] = 6  # after 429, 5xx, time-outs and broken connections
+    reply_retries: Annotated[int, Field(ge=0)] = 2  # after replies that cannot be used
+    timeout_s: Rate = 120.0  # for one try
+    backoff_s: Rate = 1.0  # the first pause, doubled by every further retry
+    backoff_limit_s: Rate = 60.0  # the longest pause, unless the server asks for more
+    temperature: Annotated[float, Field(ge=0.0)] | None = None  # None: the server's
+    max_tokens: Positive = 4096  # of a reply, thoughts included
+    max_tokens_name: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    sees_images: bool = True  # False: a text-only model, which is told that there is an image
+    structured: Literal["json_schema", "json_object", "none"] = "json_schema"  # what the server understands
+    price_per_million_prompt_tokens: Annotated[float, Field(ge=0.0)] | None = None  # dollars
+    price_per_million_completion_tokens: Annotated[float, Field(ge=0.0)] | None = None
+    extra_body: dict[str, Any] = {}  # further keys of the request, as the server has them
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, base_url: str) -> str:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"expected http://host:port/v1 or https://..., got {base_url!r}")
+        if parts.username is not None:
+            raise ValueError("expected no user and password in the URL; name the variable with the key in key_env")
+        return base_url
+
+    @model_validator(mode="after")
+    def _prices_agree(self) -> "EndpointConfig":
+        if (self.price_per_million_prompt_tokens is None) != (self.price_per_million_completion_tokens is None):
+            raise ValueError("prices of prompt and completion tokens belong together: give both or neither")
+        return self
 
 
 class ReflectionConfig(Section):
