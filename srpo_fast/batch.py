@@ -7,6 +7,7 @@ I images, D hidden size.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -24,6 +25,7 @@ class Question:
     text: str  # one "<image>" mark for every image, in order
     images: tuple[Image.Image, ...]  # RGB, already of a size the model accepts (images.py)
     answer: str  # the ground truth
+    image_files: tuple[Path | None, ...] = ()  # absolute, as read, an entry an image; None: bytes, or drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

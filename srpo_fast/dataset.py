@@ -14,13 +14,13 @@ import numpy as np
 
 from srpo_fast.batch import Question
 from srpo_fast.config import UserError
-from srpo_fast.images import ImageError, ImageSource, check_image, load_image, resize_once
+from srpo_fast.image_marks import IMAGE_MARK
+from srpo_fast.images import ImageError, ImageSource, check_image, image_file, load_image, resize_once
 
 MAX_PROBLEMS = 20  # reported before reading stops
 _TEXT_FIELDS = ("question", "problem", "query")
 _IMAGE_FIELDS = ("image", "images")
 _FIELDS = {"id", "message", "answer", *_TEXT_FIELDS, *_IMAGE_FIELDS}
-_MARK = "<image>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,8 @@ class QuestionFile(Sequence[Question]):
             images = tuple(resize_once(load_image(source, self._image_root), **self._budget) for source in entry.images)
         except ImageError as error:
             raise ImageError(f"{self.path}, question {entry.id}: {error}") from error
-        return Question(id=entry.id, text=entry.text, images=images, answer=entry.answer)
+        files = tuple(image_file(source, self._image_root) for source in entry.images)
+        return Question(id=entry.id, text=entry.text, images=images, answer=entry.answer, image_files=files)
 
 
 def read_questions(path: Path, image_root: Path | None, *, min_pixels: int, max_pixels: int) -> QuestionFile:
@@ -190,9 +191,9 @@ def _entry(record: Any, default_id: str, root: Path) -> _Entry:
     if not isinstance(record, dict):
         raise UserError(f"expected an object with a question and an answer, got {_show(record)}")
     text, images = _from_chat(record["message"]) if "message" in record else _from_fields(record)
-    if text.count(_MARK) != len(images):
+    if text.count(IMAGE_MARK) != len(images):
         raise UserError(
-            f"expected one {_MARK} mark for each of the {len(images)} images, got {text.count(_MARK)} marks; "
+            f"expected one {IMAGE_MARK} mark for each of the {len(images)} images, got {text.count(IMAGE_MARK)} marks; "
             "put them where the images belong"
         )
     for source in images:
@@ -235,7 +236,7 @@ def _from_chat(message: Any) -> tuple[str, tuple[ImageSource, ...]]:
             case {"type": "text", "text": str(text)}:
                 texts.append(text)
             case {"type": "image", "image": str(image)}:
-                texts.append(_MARK)
+                texts.append(IMAGE_MARK)
                 images.append(image)
             case _:
                 raise UserError(f"field message: expected text parts and image parts with a path, got {_show(part)}")
@@ -254,7 +255,7 @@ def _from_fields(record: dict[str, Any]) -> tuple[str, tuple[ImageSource, ...]]:
     if not isinstance(text, str) or not text.strip():
         raise UserError(f"field {fields[0]}: expected text, got {_show(text)}")
     images = tuple(_image(value) for value in _image_values(record))
-    return (text if _MARK in text else _MARK * len(images) + text), images
+    return (text if IMAGE_MARK in text else IMAGE_MARK * len(images) + text), images
 
 
 def _image_values(record: dict[str, Any]) -> list[Any]:

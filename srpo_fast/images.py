@@ -58,6 +58,13 @@ def check_image(source: ImageSource, root: Path) -> None:
         pass
 
 
+def image_file(source: ImageSource, root: Path) -> Path | None:
+    """The absolute path that `load_image` reads `source` from; None when that is no file."""
+    if isinstance(source, bytes | Image.Image):
+        return None
+    return (root / str(source).removeprefix("file://")).absolute()
+
+
 def resize_once(image: Image.Image, *, min_pixels: int, max_pixels: int, factor: int = 28) -> Image.Image:
     """`image` at the size nearest its own whose sides are multiples of `factor` and whose area is within the budget.
 

@@ -15,9 +15,9 @@ from transformers import AutoProcessor, ProcessorMixin
 
 from srpo_fast.batch import Prompt, Question
 from srpo_fast.config import UserError
+from srpo_fast.image_marks import IMAGE_MARK
 from srpo_fast.positions import mrope_positions
 
-IMAGE_MARK = "<image>"
 IMAGE_TOKEN = "<|image_pad|>"
 # the vision tower's brackets and slots: a policy that wrote one would claim an image that is not there
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", IMAGE_TOKEN, "<|video_pad|>")
