@@ -7,6 +7,7 @@ import argparse
 import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -77,7 +78,9 @@ class EndpointConfig(Section):
     backoff_s: Rate = 1.0  # the first pause, doubled by every further retry
     backoff_limit_s: Rate = 60.0  # the longest pause, unless the server asks for more
     temperature: Annotated[float, Field(ge=0.0)] | None = None  # None: the server's
-    max_tokens: Positive = 4096
+    max_tokens: Positive = 4096  # of a reply, thoughts included
+    max_tokens_name: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    sees_images: bool = True  # False: a text-only model, which is told that there is an image
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"  # what the server understands
     price_per_million_prompt_tokens: Annotated[float, Field(ge=0.0)] | None = None  # dollars
     price_per_million_completion_tokens: Annotated[float, Field(ge=0.0)] | None = None
@@ -86,8 +89,11 @@ class EndpointConfig(Section):
     @field_validator("base_url")
     @classmethod
     def _is_http(cls, base_url: str) -> str:
-        if not base_url.startswith(("http://", "https://")):
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"expected http://host:port/v1 or https://..., got {base_url!r}")
+        if parts.username is not None:
+            raise ValueError("expected no user and password in the URL; name the variable with the key in key_env")
         return base_url
 
     @model_validator(mode="after")

@@ -47,6 +47,19 @@ class FailureReason(StrEnum):
     REFUSED = "refused"  # the model declined
     CONTENT_FILTER = "content_filter"  # the server's filter withheld the reply
 
+    @property
+    def may_pass(self) -> bool:
+        """The server was in trouble, not the request: asked another day, it may well be answered."""
+        return self in _OF_THE_SERVER
+
+
+_OF_THE_SERVER = frozenset(
+    {
+        *(FailureReason.RATE_LIMITED, FailureReason.SERVER_ERROR, FailureReason.TIMEOUT),
+        *(FailureReason.CONNECTION, FailureReason.BAD_RESPONSE),
+    }
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatFailure:
