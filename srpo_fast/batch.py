@@ -64,6 +64,7 @@ class Score:
     first_correct: bool
     second_correct: bool
     reasons: tuple[str, ...]
+    failure: str | None = None  # why it could not be graded, in one line; None: it could
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,10 +39,11 @@ def report(options: argparse.Namespace) -> int:
 def validate(options: argparse.Namespace) -> int:
     """Checks the values of a config and the records of its data files; not the model."""
     config = load_config(options.config, options.overrides)
-    from srpo_fast.rewards import make_scorer
+    from srpo_fast.scoring import make_scorer
     from srpo_fast.sources import SPLITS, open_questions
+    from srpo_fast.verdicts import Grader
 
-    make_scorer(config.reward, len)  # a reward function of the user's own is loaded
+    make_scorer(config.reward, lambda texts: [], Grader(config.reward))  # loads a function of the user's own
 
     for split in SPLITS:
         questions = open_questions(config, split)
@@ -86,7 +87,12 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run_command=validate)
 
     command = commands.add_parser("reward", help=reward.__doc__)
-    command.add_argument("completions", type=Path, metavar="F.jsonl", help="lines of completion, answer, optionally id")
+    command.add_argument(
+        "completions",
+        type=Path,
+        metavar="F.jsonl",
+        help="lines of completion, answer and, if you like, id and question",
+    )
     command.add_argument("--variant", default="paper", metavar="V", help="a reward.variant (default: %(default)s)")
     command.add_argument(
         "--tokenizer", default="words", metavar="PATH", help="a model directory that counts tokens (default: words)"

@@ -147,6 +147,13 @@ class RewardConfig(Section):
     length_weight: float = 0.1  # alpha
     target_ratio: float = 2.0  # T_target over the first response's length
     max_ratio: float = 2.5  # T_max over it
+    malformed: Literal["parts", "zero"] = "parts"  # zero: nothing without two thinks and two answers, in paper too
+    relative_tolerance: float = Field(default=0.0, ge=0.0)  # of an answer's number, as a share of the gold's
+    absolute_tolerance: float = Field(default=0.0, ge=0.0)
+    workers: Positive = 2  # processes a rank for symbolic comparison and for a function of the user's own
+    time_limit: Rate = 5.0  # seconds for one comparison, or one call of that function
+    max_error_share: Fraction = 0.02  # of a step's completions that could not be graded; more end the run
+    max_flat_steps: Positive | None = 3  # steps in a row without any difference in reward that end it; None: never
 
     @field_validator("variant")
     @classmethod
@@ -165,6 +172,8 @@ class RewardConfig(Section):
                 f"effectiveness_weight ({self.effectiveness_weight}) has no effect with variant {self.variant}; "
                 "leave it out, or take variant paper or two_step"
             )
+        if self.malformed != "parts" and self.variant != "paper":
+            raise ValueError(f"malformed {self.malformed} has no effect with variant {self.variant}; leave it out")
         return self
 
 

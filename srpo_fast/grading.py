@@ -1,23 +1,46 @@
-"""Does an answer say what the gold says? Strings first, then choice letters and plain numbers, then math-verify.
+"""Does an answer say what the gold says? What strings, letters and numbers can tell, in microseconds.
 
-An expression that cannot be parsed equals nothing but its own text, on either side. math-verify's timeouts are alarm
-signals, which exist only in the main thread, so they are off. In exchange, the texts that keep sympy busy for minutes
-(long ones, large or stacked powers, factorials, sums) never reach it.
+What only symbolic comparison can tell is left to expressions.py, which may take arbitrarily long. An expression that
+cannot be parsed equals nothing but its own text, on either side.
 """
 
-import logging
-import math
 import re
+from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
-
-import sympy
-from math_verify import LatexExtractionConfig
-from math_verify import parse as parse_expression
-from math_verify import verify as verify_expressions
+from enum import StrEnum
 
 MAX_CHARACTERS = 200  # longer texts are compared as strings
-MAX_EXPONENT = 1000  # of all exponents in an expression, multiplied
+
+
+class Verdict(StrEnum):
+    """What became of comparing one answer with its gold. Only RIGHT earns reward; the last two are the workers'."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNPARSABLE_GOLD = "unparsable_gold"  # the answer is not the gold's text, and the gold is no expression
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far from the gold's number an answer's may lie: by the larger of a share of the gold and a distance."""
+
+    relative: float = 0.0
+    absolute: float = 0.0
+
+
+EXACT = Tolerance()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gold:
+    """The ground truth of one question; hashable, to be a cache key."""
+
+    text: str
+    options: tuple[tuple[str, str], ...] = ()  # (letter, text) of a multiple-choice question; () when it is none
+    tolerance: Tolerance = EXACT
+
 
 # the normal form
 _TAG = re.compile(r"</?(?:think|answer|reflection)>")
@@ -27,7 +50,7 @@ _MIXED_NUMBER = re.compile(r"(\d+) (\d+) ?/ ?(\d+)")
 _TRANSLATION = str.maketrans({"\N{MINUS SIGN}": "-", "\N{DEGREE SIGN}": r"^\circ"})
 
 # kinds of answers
-_NAME = re.compile(r"[^\W\d_][^\d\\^=+*/<>|]*")  # letters and no operator: words, never a product of variables
+NAME = re.compile(r"[^\W\d_][^\d\\^=+*/<>|]*")  # letters and no operator: words, never a product of variables
 _CHOICE_GOLD = re.compile(r"\(?([A-J])[).:]?|\(([a-j])\)")
 _CHOICE = re.compile(r"\(?([A-Ja-j])(?:\)?|[).:].*)|(?i:.*\b(?:answer|option|choice)(?: is)?:?) \(?([A-J])\)?")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)")
@@ -35,43 +58,31 @@ _MEASURE = re.compile(_NUMBER.pattern + r"(?: |~|\\[,;: ])*(?:\\(?:text|mathrm)\
 _OPERATOR = re.compile(r"[\\^=*/<>]|\b(?:sin|cos|tan|log|exp|sqrt)\b")
 _WORD = re.compile(r"[A-Za-z]{3,}")
 
-# what sympy may be given: every exponent is short and flat
-_EXPONENT = re.compile(
-    r"\^\s*(?:\{(?:-?\\[dt]?frac\{\w+\}\{\w+\}|[\w\\/.+-]{1,12})\}|\([\w/.+-]{1,12}\)|\w+|\\circ)(?!\s*\^)"
-)
-_NEVER_ENDING = re.compile(r"!|\*\*|\\(?:binom|sum|prod|int|lim)")
-_LATEX = (LatexExtractionConfig(boxed_match_priority=-1),)
 
-# the only thing it warns of is that its timeouts are off
-logging.getLogger("math_verify").setLevel(logging.ERROR)
-
-
-def is_correct(answer: str, gold: str) -> bool:
-    """Whether `answer`, the value of an answer block, equals the ground truth. Nothing equals an empty gold."""
-    if max(len(answer), len(gold)) > MAX_CHARACTERS:
-        return answer.strip() == gold.strip()
-    return _is_equal(answer, gold)
-
-
-# training grades the same few strings over and over
-@lru_cache(maxsize=2**15)
-def _is_equal(answer: str, gold: str) -> bool:
-    answer, gold = _normalized(answer), _normalized(gold)
-    if not answer or not gold:
-        return False
-    if answer == gold or (_NAME.fullmatch(gold) and answer.casefold() == gold.casefold()):
-        return True
-    if choice := _CHOICE_GOLD.fullmatch(gold):
-        return _letter(answer) == (choice[1] or choice[2]).upper()
-    if _have_different_units(answer, gold):
-        return False
-    answer, gold = _lone_number(answer), _lone_number(gold)
-    if _NUMBER.fullmatch(answer) and _NUMBER.fullmatch(gold):
-        return Decimal(answer.replace(",", "")) == Decimal(gold.replace(",", ""))
-    return _is_equal_expression(_expression(answer), _expression(gold))
+def quick_verdict(answer: str, gold: Gold) -> Verdict | None:
+    """Whether `answer`, the value of an answer block, is the gold; None where only symbolic comparison can tell."""
+    if max(len(answer), len(gold.text)) > MAX_CHARACTERS:
+        return _verdict(answer.strip() == gold.text.strip())
+    said, truth = normalized(answer), normalized(gold.text)
+    if not truth:
+        return Verdict.UNPARSABLE_GOLD
+    if not said:
+        return Verdict.WRONG
+    if said == truth:
+        return Verdict.RIGHT
+    if choice := _CHOICE_GOLD.fullmatch(truth):
+        return _verdict(_letter(said) == (choice[1] or choice[2]).upper())
+    if NAME.fullmatch(truth):
+        return _verdict(said.casefold() == truth.casefold())
+    if _have_different_units(said, truth):
+        return Verdict.WRONG
+    said, truth = lone_number(said), lone_number(truth)
+    if _NUMBER.fullmatch(said) and _NUMBER.fullmatch(truth):
+        return _verdict(Decimal(said.replace(",", "")) == Decimal(truth.replace(",", "")))
+    return None
 
 
-def _normalized(text: str) -> str:
+def normalized(text: str) -> str:
     """The text without our tags, delimiters of mathematics, \\text-like wrappers, odd spaces and a final period."""
     text = " ".join(_TAG.sub("", text).translate(_TRANSLATION).replace(r"\$", "").split())
     spans = _MATH_SPAN.findall(text)
@@ -93,7 +104,7 @@ def _have_different_units(answer: str, gold: str) -> bool:
     return bool(answer_measure and gold_measure and answer_measure[1] != gold_measure[1])
 
 
-def _lone_number(text: str) -> str:
+def lone_number(text: str) -> str:
     """The number of a phrase that holds exactly one ("about 12 apples"); any other text as it is."""
     if _OPERATOR.search(text) or not _WORD.search(text):
         return text
@@ -101,22 +112,5 @@ def _lone_number(text: str) -> str:
     return numbers[0] if len(numbers) == 1 else text
 
 
-@lru_cache(maxsize=2**13)
-def _expression(text: str) -> sympy.Basic | None:
-    """What math-verify reads in the text; None if that is nothing or sympy might never finish with it."""
-    exponents = [power[0] for power in _EXPONENT.finditer(text)]
-    size = math.prod(int(digits) for exponent in exponents for digits in re.findall(r"[1-9]\d*", exponent))
-    if _NAME.fullmatch(text) or _NEVER_ENDING.search(text) or len(exponents) < text.count("^") or size > MAX_EXPONENT:
-        return None
-    expressions = parse_expression(f"${text}$", _LATEX, fallback_mode="no_fallback", parsing_timeout=0)
-    return expressions[0] if expressions else None
-
-
-def _is_equal_expression(answer: sympy.Basic | None, gold: sympy.Basic | None) -> bool:
-    if answer is None or gold is None:
-        return False
-    # simplifying (x + y + z)^20 - 12 takes minutes
-    are_terms = isinstance(answer, sympy.Expr) and isinstance(gold, sympy.Expr)
-    if are_terms and answer.free_symbols != gold.free_symbols:
-        return False
-    return verify_expressions(gold, answer, timeout_seconds=0)
+def _verdict(is_right: bool) -> Verdict:
+    return Verdict.RIGHT if is_right else Verdict.WRONG

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -109,15 +109,21 @@ def gather_from_engines(mine: T, parallel: Parallel) -> list[T]:
     Control data (tokens, scores) is replicated on purpose: every decision after it is then made alike on all ranks
     without another collective.
     """
-    if parallel.world == 1:
-        return [mine]
-    everyone: list[T | None] = [None] * parallel.world
-    dist.all_gather_object(everyone, mine)
+    everyone = gather_from_ranks(mine, parallel)
     for rank, theirs in enumerate(everyone):
         leader = everyone[rank - rank % parallel.tp]
         if theirs != leader:
             raise RuntimeError(f"tensor-parallel ranks disagree on their engine's output: rank {rank} and its leader")
-    return [theirs for theirs in everyone[:: parallel.tp] if theirs is not None]
+    return everyone[:: parallel.tp]
+
+
+def gather_from_ranks(mine: T, parallel: Parallel) -> list[T]:
+    """What every rank holds, in rank order, on every rank."""
+    if parallel.world == 1:
+        return [mine]
+    everyone: list[T | None] = [None] * parallel.world
+    dist.all_gather_object(everyone, mine)
+    return cast(list[T], everyone)
 
 
 def sum_over_world(values: dict[str, float], parallel: Parallel) -> dict[str, float]:

@@ -106,9 +106,9 @@ class PromptEncoder:
         """The tokens of `text` by itself."""
         return self._tokenizer.encode(text, add_special_tokens=False)
 
-    def num_tokens(self, text: str) -> int:
-        """How many tokens `text` is by itself."""
-        return len(self.token_ids(text))
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens every text is by itself."""
+        return [len(ids) for ids in self._tokenizer(list(texts), add_special_tokens=False).input_ids] if texts else []
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of `token_ids` without special tokens."""

@@ -14,7 +14,8 @@ from rich.table import Table
 from srpo_fast.batch import Score
 from srpo_fast.config import RewardConfig, UserError, config_error
 from srpo_fast.reward_function import PARTS
-from srpo_fast.rewards import TokenCounter, make_scorer
+from srpo_fast.scoring import Sample, TokenCounter, gold_of, make_scorer
+from srpo_fast.verdicts import Grader
 
 WORDS = "words"
 
@@ -30,6 +31,7 @@ class _Line:
     id: str | int
     completion: str
     answer: str
+    question: str  # whose options an answer may name; may be empty
 
 
 def score_file(path: Path, variant: str, tokenizer: str) -> list[ScoredLine]:
@@ -42,14 +44,12 @@ def score_file(path: Path, variant: str, tokenizer: str) -> list[ScoredLine]:
         settings = RewardConfig(variant=variant)
     except ValidationError as error:
         raise config_error(error) from error
-    num_tokens = _token_counter(tokenizer)
-    score = make_scorer(settings, num_tokens)
+    score = make_scorer(settings, _token_counter(tokenizer), Grader(settings))
     lines = list(_lines(path))
     if not lines:
         raise UserError(f"{path} holds no completions; expected one JSON object a line")
-    return [
-        ScoredLine(id=line.id, score=score(line.completion, line.answer, num_tokens(line.completion))) for line in lines
-    ]
+    scores = score([Sample(text=line.completion, gold=gold_of(line.answer, line.question, settings)) for line in lines])
+    return [ScoredLine(id=line.id, score=score) for line, score in zip(lines, scores, strict=True)]
 
 
 def as_json(scored: Sequence[ScoredLine]) -> str:
@@ -118,7 +118,12 @@ def _line(text: str, default_id: str, place: str) -> _Line:
     own_id = record.get("id")
     if isinstance(own_id, bool) or not isinstance(own_id, str | int | None):
         raise UserError(f"{place}: field id: expected text or a whole number, got {own_id!r:.80}")
-    return _Line(id=default_id if own_id is None else own_id, completion=completion, answer=str(answer))
+    question = record.get("question", "")
+    if not isinstance(question, str):
+        raise UserError(f"{place}: field question: expected text, got {question!r:.80}")
+    return _Line(
+        id=default_id if own_id is None else own_id, completion=completion, answer=str(answer), question=question
+    )
 
 
 def _field(record: dict[str, Any], name: str, place: str) -> Any:
@@ -130,7 +135,7 @@ def _field(record: dict[str, Any], name: str, place: str) -> Any:
 
 def _token_counter(tokenizer: str) -> TokenCounter:
     if tokenizer == WORDS:
-        return lambda text: len(text.split())
+        return lambda texts: [len(text.split()) for text in texts]
     if not Path(tokenizer).is_dir():
         raise UserError(f"expected {WORDS} or a directory with a tokenizer, got {tokenizer}")
     from transformers import AutoTokenizer
@@ -140,4 +145,4 @@ def _token_counter(tokenizer: str) -> TokenCounter:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"expected a readable tokenizer in {tokenizer}, got: {reason:.300}") from error
-    return lambda text: len(loaded.encode(text, add_special_tokens=False))
+    return lambda texts: [len(ids) for ids in loaded(texts, add_special_tokens=False).input_ids] if texts else []

@@ -1,6 +1,9 @@
-"""A reward of the user's own: a function in a file, loaded by `reward.variant: file.py:function` and checked when used.
+"""A reward of the user's own, `reward.variant: file.py:function`: how it is loaded and what it must return.
 
-It takes (completion, answer), the completion's text and the gold, and returns a number, which is the total, or a dict:
+This runs in workers (rewards_own.py) and imports little.
+
+The function takes (completion, answer), the completion's text and the gold, and returns a number, which is the total,
+or a dict:
 
     any of format, accuracy, effectiveness, reflection_format, length: numbers, whose sum is the total
     total: in their place, or beside them if it is their sum
@@ -19,20 +22,17 @@ from typing import Any
 
 from srpo_fast.config import UserError
 
-# text, gold -> fields of a Score: all five parts, and of the others those that the user's function gives
-RewardFunction = Callable[[str, str], dict[str, Any]]
-
 PARTS = ("format", "accuracy", "effectiveness", "reflection_format", "length")
-_VERDICTS = ("first_correct", "second_correct")
-_KEYS = ("total", *PARTS, *_VERDICTS, "reasons")
+VERDICTS = {"first_correct", "second_correct"}
+_KEYS = ("total", *PARTS, *sorted(VERDICTS), "reasons")
 _REMEDY = "return the total as a number, or a dict with keys of reward_function.py"
 
 
-def load_reward_function(path_and_name: str) -> RewardFunction:
+def load_reward_function(path_and_name: str) -> Callable[[str, str], dict[str, Any]]:
     """The function of "file.py:function", its results checked. A bare number becomes the part `accuracy`.
 
     Raises UserError when there is no such file or function, and when a result is not what the module asks for. What
-    the user's own code raises is not caught.
+    the user's own code raises is not caught: this is what the workers call.
     """
     path, _, name = path_and_name.rpartition(":")
     function = _load(Path(path), name)
@@ -81,7 +81,7 @@ def _checked(result: Any, source: str) -> dict[str, Any]:
             f"expected {source} to return a total that is the sum of its parts, {total}, got {result!r:.200}"
         )
     fields: dict[str, Any] = dict.fromkeys(PARTS, 0.0) | parts
-    fields |= {key: bool(result[key]) for key in _VERDICTS if key in result}
+    fields |= {key: bool(result[key]) for key in VERDICTS if key in result}
     if "reasons" in result:
         fields["reasons"] = _reasons(result["reasons"], source)
     return fields

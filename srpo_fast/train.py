@@ -33,9 +33,11 @@ from srpo_fast.policy_update import update_policy
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.reflection import cold_start
 from srpo_fast.reflection.records import balance, reflect_on
+from srpo_fast.reward_watch import RewardAlarm, RewardWatch
 from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
 from srpo_fast.sequences import training_sequences
 from srpo_fast.sources import open_questions, open_teacher, resolve_model
+from srpo_fast.verdicts import Grader
 from srpo_fast.weight_sync import EngineMismatch, sync_weights
 
 
@@ -50,8 +52,10 @@ class Trainer:
             self.validation = open_questions(config, "validation")
             self.heldout = open_questions(config, "heldout")
             self.encoder = PromptEncoder.from_pretrained(model_dir, config.data.max_prompt_tokens)
-            self.one_answer = one_answer_format(config, self.encoder)  # stage 1
-            self.rollout_format = rollout_format(config, self.encoder)  # stage 2 and after
+            grader = Grader(config.reward)
+            self.one_answer = one_answer_format(config, self.encoder, grader)  # stage 1
+            self.rollout_format = agree(lambda: rollout_format(config, self.encoder, grader), parallel)  # and after it
+            self.reward_watch = RewardWatch(config.reward, monitor.note)
             self.sampler = PromptSampler(len(self.train), config.data.prompts_per_step, config.run.seed)
             bar.advance()
             self.policy = Policy(
@@ -124,6 +128,7 @@ class Trainer:
                 if config.evaluation.every and (step + 1) % config.evaluation.every == 0:
                     metrics |= self.validate(step)
                 self.monitor.log_step(step, metrics, groups)
+                self.reward_watch.look(step, groups)
                 if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
                     self.save(step + 1)
 
@@ -198,8 +203,9 @@ class Trainer:
 
     def save(self, step: int) -> None:
         state = Checkpoint(
-            step=step, policy=self.policy.state_dict(), sampler=self.sampler.state_dict(), rng=torch.get_rng_state()
-        )
+            step=step, policy=self.policy.state_dict(), sampler=self.sampler.state_dict(), rng=torch.get_rng_state(),
+            reward_watch=self.reward_watch.state_dict(),
+        )  # fmt: skip
         checkpoint.save(self.config.run.dir / "checkpoints", state, self.parallel)
 
     def resume(self) -> int | None:
@@ -211,6 +217,7 @@ class Trainer:
             self.policy.new_optimizer(self.config.optimizer)
         self.policy.load_state_dict(state.policy)
         self.sampler.load_state_dict(state.sampler)
+        self.reward_watch.load_state_dict(state.reward_watch)
         torch.set_rng_state(state.rng)
         sync_weights(self.policy, self.engine)
         self.monitor.resume_at(state.step)
@@ -223,7 +230,7 @@ def main(arguments: list[str]) -> int:
         parallel = start(config.parallel)
         with agree(lambda: open_monitor(config, parallel.rank), parallel) as monitor:
             Trainer(config, parallel, monitor).run()
-    except (UserError, EngineMismatch) as error:
+    except (UserError, EngineMismatch, RewardAlarm) as error:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(10)  # rank 0 met the same error; the first to leave ends the others
         print(f"error: {error}", file=sys.stderr, flush=True)

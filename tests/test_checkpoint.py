@@ -14,6 +14,7 @@ def make_checkpoint(step: int) -> Checkpoint:
         step=step,
         policy={"version": step, "weights": {"w": torch.full((2, 3), float(step))}, "optimizer": None},
         sampler={"steps": step},
+        reward_watch={"flat_steps": step},
         rng=torch.get_rng_state(),
     )
 

@@ -2,11 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from srpo_fast.config import RewardConfig, UserError
+from srpo_fast.config import UserError
 from srpo_fast.reward_function import load_reward_function
-from srpo_fast.rewards import make_scorer
-
-SOLUTION = r"<think>a</think><answer>$\boxed{2}$</answer>"
 
 
 @pytest.fixture
@@ -28,16 +25,6 @@ def refusal(source: str) -> str:
     return str(refused.value)
 
 
-def test_a_number_is_the_total_and_the_grammar_says_which_answers_are_right(write):
-    scorer = make_scorer(RewardConfig(variant=write("return len(completion) + float(answer)")), len)
-    scored = scorer(SOLUTION, "2", 0)
-    assert scored.total == scored.accuracy == len(SOLUTION) + 2
-    assert (scored.first_correct, scored.second_correct) == (True, True)
-    scored = scorer(SOLUTION + SOLUTION.replace("2", "3"), "2", 0)
-    assert (scored.first_correct, scored.second_correct) == (True, False)
-    assert scored.reasons == ()
-
-
 @pytest.mark.parametrize(
     ("result", "total"), [("True", 1.0), ("-3", -3.0), ("np.float32(0.5)", 0.5), ("{'total': 2}", 2.0)]
 )
@@ -45,13 +32,6 @@ def test_whatever_is_a_number_will_do(write, result, total):
     fields = load_reward_function(write(f"return {result}"))("text", "2")
     assert fields["accuracy"] == total
     assert type(fields["accuracy"]) is float
-
-
-def test_a_dict_gives_parts_verdicts_and_reasons(write):
-    body = "return {'format': 0.5, 'length': np.float64(0.25), 'total': 0.75, 'second_correct': True, 'reasons': ['x']}"
-    scored = make_scorer(RewardConfig(variant=write(body)), len)("no tags at all", "2", 0)
-    assert (scored.total, scored.format, scored.length, scored.accuracy) == (0.75, 0.5, 0.25, 0.0)
-    assert (scored.first_correct, scored.second_correct, scored.reasons) == (False, True, ("x",))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +70,7 @@ def test_a_function_of_other_arguments_is_refused(write):
     assert "too many positional arguments" in refusal(write("return 1", "completion"))
 
 
-def test_what_the_users_code_raises_is_shown_as_it_is(write):
+def test_what_the_users_code_raises_is_left_to_the_worker(write):
     with pytest.raises(ZeroDivisionError):
         load_reward_function(write("return 1 / 0"))("text", "2")
 

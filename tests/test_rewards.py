@@ -7,24 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srpo_fast.config import RewardConfig
-from srpo_fast.rewards import grpo_score, length_bonus, make_scorer
+from srpo_fast.grading import Gold
+from srpo_fast.rewards import length_bonus
+from srpo_fast.scoring import Sample, make_scorer
+from srpo_fast.verdicts import Grader
+from tests.reward_case import FIRST, REFLECTION, RIGHT, TARGET, WRONG, score_one
 
-REFLECTION = "<reflection>check</reflection>"
-
-
-def solution(value: str) -> str:
-    return rf"<think>a b c d e f g</think><answer>$\boxed{{{value}}}$</answer>"
-
-
-def num_words(text: str) -> int:
-    return len(text.split())
-
-
-RIGHT, WRONG = solution("2"), solution("3")
-# seven words of thought and one of answer: the first response has 8 "tokens", the target is 16, the maximum 20
-FIRST, TARGET = 8, 16
-
-score = make_scorer(RewardConfig(), num_words)
+score = score_one(RewardConfig())
 
 
 @pytest.mark.parametrize(
@@ -74,14 +63,15 @@ def test_length_term_peaks_at_twice_the_first_response(ratio, expected, reasons)
 
 def test_length_term_follows_its_settings():
     longer = RewardConfig(length_weight=0.3, target_ratio=3.0, max_ratio=4.0)
-    scored = make_scorer(longer, num_words)(RIGHT + REFLECTION + RIGHT, "2", 4 * FIRST)
+    scored = score_one(longer)(RIGHT + REFLECTION + RIGHT, "2", 4 * FIRST)
     assert scored.length == pytest.approx(0.3 * math.exp(-1))
 
 
 def test_length_is_counted_on_the_inner_text_of_the_first_solution_only():
     counted = []
-    count = make_scorer(RewardConfig(), lambda text: counted.append(text) or 1)
-    count("<think> t1 </think><answer> a1 </answer><reflection>r</reflection>" + RIGHT, "2", TARGET)
+    count = make_scorer(RewardConfig(), lambda texts: counted.extend(texts) or [1] * len(texts), Grader(RewardConfig()))
+    text = "<think> t1 </think><answer> a1 </answer><reflection>r</reflection>" + RIGHT
+    count([Sample(text=text, gold=Gold(text="2"), total_tokens=TARGET)])
     assert counted == ["t1", "a1"]
 
 
@@ -157,8 +147,7 @@ def test_gold_that_cannot_be_parsed_earns_nobody_accuracy():
     ],
 )
 def test_plain_grpo_pays_for_one_answer_and_its_format(text, form, accuracy, reasons):
-    scored = make_scorer(RewardConfig(variant="grpo"), num_words)(text, "2", 99)
-    assert scored == grpo_score(text, "2")
+    scored = score_one(RewardConfig(variant="grpo"))(text, "2", 99)
     assert (scored.format, scored.accuracy, scored.total) == (form, accuracy, form + accuracy)
     assert (scored.effectiveness, scored.reflection_format, scored.length) == (0.0, 0.0, 0.0)
     assert scored.first_correct is scored.second_correct is (accuracy > 0)
@@ -175,14 +164,14 @@ def test_length_bonus_is_symmetric_and_one_at_the_target():
 
 
 def test_no_i_eff_is_a_weight_of_zero():
-    scored = make_scorer(RewardConfig(effectiveness_weight=0.0), num_words)(WRONG + REFLECTION + RIGHT, "2", TARGET)
+    scored = score_one(RewardConfig(effectiveness_weight=0.0))(WRONG + REFLECTION + RIGHT, "2", TARGET)
     assert (scored.effectiveness, scored.reflection_format) == (0.0, 0.25)
     assert scored.total == pytest.approx(0.5 + 0.25 + 0.1)
     assert scored.reasons == ("first_wrong",)
 
 
 def test_no_f_len_is_a_weight_of_zero():
-    scored = make_scorer(RewardConfig(length_weight=0.0), num_words)(RIGHT + REFLECTION + RIGHT, "2", TARGET)
+    scored = score_one(RewardConfig(length_weight=0.0))(RIGHT + REFLECTION + RIGHT, "2", TARGET)
     assert (scored.length, scored.total) == (0.0, 1.5)
 
 
@@ -199,7 +188,7 @@ def test_no_f_len_is_a_weight_of_zero():
     ],
 )
 def test_two_step_thinking_pays_for_the_task_and_for_what_the_second_step_did(text, parts, reasons):
-    scored = make_scorer(RewardConfig(variant="two_step"), num_words)(text, "2", TARGET)
+    scored = score_one(RewardConfig(variant="two_step"))(text, "2", TARGET)
     assert (scored.format, scored.accuracy, scored.effectiveness) == parts
     assert (scored.reflection_format, scored.length, scored.total) == (0.0, 0.0, sum(parts))
     assert scored.reasons == reasons
@@ -215,7 +204,7 @@ pieces = st.lists(st.sampled_from([RIGHT, WRONG, REFLECTION, *TAGS, "text", " ",
 @settings(deadline=None, max_examples=200)
 @given(st.text() | pieces.map("".join), st.sampled_from(["2", "B", ""]), st.integers(0, 4096))
 def test_any_completion_gets_a_total_in_range_that_is_the_sum_of_its_parts(variant, text, gold, total_tokens):
-    scored = make_scorer(RewardConfig(variant=variant), num_words)(text, gold, total_tokens)
+    scored = score_one(RewardConfig(variant=variant))(text, gold, total_tokens)
     parts = (scored.format, scored.accuracy, scored.effectiveness, scored.reflection_format, scored.length)
     lowest, highest = RANGES[variant]
     assert scored.total == pytest.approx(sum(parts))
@@ -248,5 +237,5 @@ def test_only_a_completion_without_reasons_earns_everything(text, total_tokens):
 def test_hostile_completion_takes_linear_time(variant, text):
     # well below a second each; anything quadratic would take minutes
     start = time.perf_counter()
-    make_scorer(RewardConfig(variant=variant), num_words)(text, "2", TARGET)
+    score_one(RewardConfig(variant=variant))(text, "2", TARGET)
     assert time.perf_counter() - start < 10

@@ -5,8 +5,9 @@ Its lengths are counted in words. The texts below are of the same proportions, s
 
 import pytest
 
+from srpo_fast.batch import Score
 from srpo_fast.config import RewardConfig
-from srpo_fast.rewards import make_scorer
+from tests.reward_case import score_one
 
 ANSWER = r"<answer> The answer is $\boxed{%s}$. </answer> "
 FIRST_THINK = "<think> " + "w " * 40 + "</think> "
@@ -14,15 +15,11 @@ SECOND_THINK = "<think> " + "w " * 27 + "</think> "
 REFLECTION = "<reflection> w w w w </reflection> "
 
 
-def num_words(text: str) -> int:
-    return len(text.split())
+score_openrlhf = score_one(RewardConfig(variant="openrlhf"))
 
 
-scorer = make_scorer(RewardConfig(variant="openrlhf"), num_words)
-
-
-def score(text: str, gold: str = "2"):
-    return scorer(text, gold, num_words(text))
+def score(text: str, gold: str = "2") -> Score:
+    return score_openrlhf(text, gold, len(text.split()))
 
 
 def response(first: str, second: str, *, before: str = "", after: str = "", reflection: str = REFLECTION) -> str:

@@ -4,7 +4,7 @@ The engine lives until the session ends: closing it takes the default process gr
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -65,7 +65,11 @@ def tokens(groups: list[tuple[Completion, ...]]) -> list[list[tuple[int, ...]]]:
     return [[completion.token_ids for completion in group] for group in groups]
 
 
-def score(completion: Completion, prompt: Prompt) -> Score:
+def score(groups: Sequence[tuple[Prompt, Sequence[Completion]]]) -> list[tuple[Score, ...]]:
+    return [tuple(first_token(completion, prompt) for completion in group) for prompt, group in groups]
+
+
+def first_token(completion: Completion, prompt: Prompt) -> Score:
     return Score(
         total=float(completion.token_ids[0]), format=0, accuracy=0, effectiveness=0, reflection_format=0,
         length=0, first_correct=False, second_correct=False, reasons=(prompt.question.id,),

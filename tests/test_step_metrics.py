@@ -1,5 +1,7 @@
 """The figures of a step, by hand."""
 
+import math
+
 import pytest
 import torch
 
@@ -13,10 +15,12 @@ def make_completion(length: int, is_finished: bool) -> Completion:
     )
 
 
-def make_score(total: float, first: bool, second: bool) -> Score:
+def make_score(
+    total: float, first: bool, second: bool, reasons: tuple[str, ...] = (), failure: str | None = None
+) -> Score:
     return Score(
         total=total, format=0.5, accuracy=0.5 * first, effectiveness=0.25 * second, reflection_format=0.25,
-        length=total / 10, first_correct=first, second_correct=second, reasons=(),
+        length=total / 10, first_correct=first, second_correct=second, reasons=reasons, failure=failure,
     )  # fmt: skip
 
 
@@ -39,7 +43,10 @@ def groups() -> list[Group]:
         Group(
             prompt=prompt,
             completions=(make_completion(2, True), make_completion(2, True)),
-            scores=(make_score(2.0, False, True), make_score(1.0, False, False)),
+            scores=(
+                make_score(2.0, False, True, ("unparsable_gold",)),
+                make_score(1.0, False, False, ("unparsable_gold", "grading_timeout"), "not done after 5 s"),
+            ),
         ),
     ]
 
@@ -48,11 +55,14 @@ def test_the_means_are_over_all_completions_dropped_groups_included(groups):
     assert rollout_metrics(groups, torch.tensor([True, False])) == pytest.approx(
         {
             "rollout/reward_mean": 1.0,
+            "rollout/reward_std": math.sqrt(0.5),
             "rollout/reward_format": 0.5,
             "rollout/reward_accuracy": 0.25,
             "rollout/reward_effectiveness": 0.125,
             "rollout/reward_reflection_format": 0.25,
             "rollout/reward_length": 0.1,
+            "rollout/reward_errors": 0.25,
+            "rollout/unparsable_golds": 0.5,
             "rollout/acc_first": 0.5,
             "rollout/acc_second": 0.5,
             "rollout/transitions_rr": 0.25,

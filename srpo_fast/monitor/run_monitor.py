@@ -110,7 +110,8 @@ class WritingMonitor(Monitor):
         line = {**metrics, **self.timer.lap(), "memory/peak_gib": peak_memory_gib()}
         self._metrics.write(step, line)
         if groups:
-            write_completions(self.run.completions_of(step), step, groups[:RECORDED_GROUPS])
+            telling = sorted(groups, key=lambda group: all(score.failure is None for score in group.scores))
+            write_completions(self.run.completions_of(step), step, telling[:RECORDED_GROUPS])
         self._bars[-1].advance(1, **{name: line[key] for name, key in LIVE_FIGURES.items() if key in line})
         self._save()
 

@@ -1,5 +1,6 @@
 """The figures of a step that come from its groups."""
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 from torch import Tensor
@@ -16,7 +17,10 @@ def rollout_metrics(groups: Sequence[Group], kept_P: Tensor) -> dict[str, float]
     transitions = Transitions.of(scores)
     return {
         "rollout/reward_mean": _mean(s.total for s in scores),
+        "rollout/reward_std": statistics.pstdev(s.total for s in scores),
         **{f"rollout/reward_{part}": _mean(getattr(s, part) for s in scores) for part in PARTS},
+        "rollout/reward_errors": _mean(s.failure is not None for s in scores),
+        "rollout/unparsable_golds": _mean("unparsable_gold" in s.reasons for s in scores),
         "rollout/acc_first": _mean(s.first_correct for s in scores),
         "rollout/acc_second": _mean(s.second_correct for s in scores),
         **{f"rollout/transitions_{t}": getattr(transitions, t) / len(scores) for t in ("rr", "wr", "rw", "ww")},

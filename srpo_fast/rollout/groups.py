@@ -1,13 +1,13 @@
 """Sampling over all engines of the world: each takes its share of the prompts, everyone gets every group."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from srpo_fast.batch import Completion, Group, Prompt, Score
-from srpo_fast.parallel import Parallel, gather_from_engines
+from srpo_fast.parallel import Parallel, agree, gather_from_engines, gather_from_ranks
 from srpo_fast.rollout.engine import Progress, RolloutEngine, Sampling
 
-Scorer = Callable[[Completion, Prompt], Score]
+# prompts with their completions -> their scores
+Scorer = Callable[[Sequence[tuple[Prompt, Sequence[Completion]]]], list[tuple[Score, ...]]]
 
 
 def sample_groups(
@@ -25,14 +25,26 @@ def sample_groups(
         policy_version=policy_version,
         progress=None if progress is None else _scaled(progress, len(share), len(prompts)),
     )
-    mine = {
-        i: (group, tuple(score(completion, prompts[i]) for completion in group))
-        for i, group in zip(share, completions, strict=True)
-    }
-    everyone: dict[int, Any] = {}
-    for theirs in gather_from_engines(mine, parallel):
+    everyone: dict[int, tuple[Completion, ...]] = {}
+    for theirs in gather_from_engines(dict(zip(share, completions, strict=True)), parallel):
         everyone |= theirs
-    return [Group(prompt=prompt, completions=everyone[i][0], scores=everyone[i][1]) for i, prompt in enumerate(prompts)]
+    scores = _scored([(prompt, everyone[i]) for i, prompt in enumerate(prompts)], score, parallel)
+    return [Group(prompt=prompt, completions=everyone[i], scores=scores[i]) for i, prompt in enumerate(prompts)]
+
+
+def _scored(
+    groups: Sequence[tuple[Prompt, tuple[Completion, ...]]], score: Scorer, parallel: Parallel
+) -> dict[int, tuple[Score, ...]]:
+    """The scores of every group by its place. Every rank scores a share once, so that all ranks hold the same ones.
+
+    A check may be done in time on one rank and late on another. Raises a UserError of one rank on all.
+    """
+    share = range(parallel.rank, len(groups), parallel.world)
+    mine = agree(lambda: score([groups[i] for i in share]), parallel)
+    scores: dict[int, tuple[Score, ...]] = {}
+    for theirs in gather_from_ranks(dict(zip(share, mine, strict=True)), parallel):
+        scores |= theirs
+    return scores
 
 
 def _scaled(progress: Progress, share: int, total: int) -> Progress:
