@@ -106,6 +106,11 @@ class PromptEncoder:
         """The tokens of `text` by itself."""
         return self._tokenizer.encode(text, add_special_tokens=False)
 
+    def token_starts(self, text: str) -> list[int]:
+        """Where in `text` each of its tokens begins."""
+        encoding = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return [start for start, _ in encoding["offset_mapping"]]
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """How many tokens every text is by itself."""
         return [len(ids) for ids in self._tokenizer(list(texts), add_special_tokens=False).input_ids] if texts else []

@@ -5,29 +5,26 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from srpo_fast.batch import Question
-from srpo_fast.config import Config, ConfigError
+from srpo_fast.config import EMBEDDED, Config
 from srpo_fast.dataset import read_questions
 from srpo_fast.embedded.base import RECIPE, ensure_base_model
-from srpo_fast.embedded.task import load_questions, load_samples
-from srpo_fast.embedded.teacher import EmbeddedTeacher
-from srpo_fast.monitor.run_monitor import Monitor
+from srpo_fast.embedded.task import load_questions
+from srpo_fast.monitor.progress import Phases
 from srpo_fast.parallel import Parallel, barrier
-from srpo_fast.reflection.teacher import Teacher
 
 Split = Literal["train", "validation", "heldout"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-EMBEDDED = "embedded"
 EMBEDDED_TRAIN_QUESTIONS = 16_384
 
 
-def resolve_model(config: Config, parallel: Parallel, monitor: Monitor) -> Path:
+def resolve_model(config: Config, parallel: Parallel, display: Phases) -> Path:
     """The Hugging Face directory of the base policy; the embedded one is trained first, by rank 0, unless it exists."""
     if config.model.path != EMBEDDED:
         return Path(config.model.path)
     root = config.run.dir.parent / "embedded_base"
     if parallel.is_main:
-        with monitor.phase("base", RECIPE.steps, label="base policy") as bar:
+        with display.phase("base", RECIPE.steps, label="base policy") as bar:
             ensure_base_model(root, config.run.seed, lambda done, total: bar.advance())
     barrier()
     return ensure_base_model(root, config.run.seed, lambda done, total: None)  # found, not made
@@ -49,9 +46,3 @@ def open_questions(config: Config, split: Split) -> Sequence[Question]:
     }
     # one validation and one held-out set for all seeds, so that runs compare
     return load_questions(split, counts[split], config.run.seed if split == "train" else 0)
-
-
-def open_teacher(config: Config) -> Teacher:
-    if config.data.train != EMBEDDED:
-        raise ConfigError(f"reflection.teacher=embedded knows only data.train=embedded, got {config.data.train}")
-    return EmbeddedTeacher(load_samples("train", EMBEDDED_TRAIN_QUESTIONS, config.run.seed))

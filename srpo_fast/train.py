@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -32,11 +33,13 @@ from srpo_fast.policy import Policy
 from srpo_fast.policy_update import update_policy
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.reflection import cold_start
-from srpo_fast.reflection.records import balance, reflect_on
+from srpo_fast.reflection.opening import open_stage_1
+from srpo_fast.reflection.policy_answers import ROUND, PolicyAnswerer, first_answer_sampling
+from srpo_fast.reflection.stage import write_examples
 from srpo_fast.reward_watch import RewardAlarm, RewardWatch
 from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
 from srpo_fast.sequences import training_sequences
-from srpo_fast.sources import open_questions, open_teacher, resolve_model
+from srpo_fast.sources import open_questions, resolve_model
 from srpo_fast.verdicts import Grader
 from srpo_fast.weight_sync import EngineMismatch, sync_weights
 
@@ -94,27 +97,28 @@ class Trainer:
     # --- stage 1: the form of reflection ---
 
     def stage_1(self) -> None:
-        config = self.config
-        assert config.reflection is not None
-        assert config.cold_start is not None
-        questions = self.train[: config.reflection.prompts]
-        sampling = Sampling(
-            samples=1, temperature=config.reflection.temperature, max_tokens=config.reflection.max_tokens,
-            stream=(config.run.seed, "stage 1"),
-        )  # fmt: skip
-        with self.monitor.phase("stage_1", len(questions), label="stage 1: first answers") as bar:
-            groups = self.sample(self.encode(questions, self.one_answer), sampling, self.one_answer, bar.advance)
-        records = balance(reflect_on(groups, open_teacher(config)), config.reflection.right_share, config.run.seed)
-        sequences = cold_start.training_sequences(
-            records, self.encoder, self.rollout_format.system_prompt, config.cold_start
-        )
-        self.monitor.note(f"stage 1: {len(sequences):,} reflections on {len(groups):,} first answers")
-        updates = cold_start.num_updates(len(sequences), config.cold_start)
+        config, settings = self.config, self.config.cold_start
+        assert settings is not None
+        file = settings.data or self.write_examples()
+        sequences = cold_start.open_sequences(file, config, self.encoder, self.parallel)
+        updates = cold_start.num_updates(len(sequences), settings)
         with self.monitor.phase("stage_1", updates, label="stage 1: SFT") as bar:
-            cold_start.run_cold_start(
-                self.policy, sequences, self.pack, config.cold_start, config.optimizer, bar.advance
+            left_out = cold_start.run_cold_start(
+                self.policy, sequences, self.pack, settings, config.optimizer, bar.advance
             )
+        for why in list(left_out.values())[:1]:
+            self.monitor.note(f"stage 1: {len(left_out):,} examples of {file} cannot be used, the first: {why}")
         sync_weights(self.policy, self.engine)
+
+    def write_examples(self) -> Path:
+        """The SFT file made of the policy's answers and a teacher's reflections; on every rank."""
+
+        def sample(prompts: list[Prompt], progress: Progress) -> list[Group]:
+            return self.sample(prompts, first_answer_sampling(self.config), self.one_answer, progress)
+
+        size = ROUND * self.config.rollout.max_num_seqs * self.parallel.engines
+        policy = PolicyAnswerer(self.encoder, self.one_answer.system_prompt, sample, size)
+        return write_examples(open_stage_1(self.config, None, self.monitor), policy, self.parallel)
 
     # --- stage 2: reflection-aware RL ---
 

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from srpo_fast.batch import Question
-from srpo_fast.prompts import IMAGE_MARK
+from srpo_fast.image_marks import IMAGE_MARK
 from srpo_fast.reflection.chat import ChatRequest
 
 FIRST_ANSWER_SYSTEM = (

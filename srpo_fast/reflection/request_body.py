@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from srpo_fast.config import EndpointConfig
-from srpo_fast.prompts import IMAGE_MARK
+from srpo_fast.image_marks import IMAGE_MARK
 from srpo_fast.reflection.chat import ChatRequest
 
 UNSEEN_IMAGE = "(an image that you cannot see)"
