@@ -28,8 +28,8 @@ class Checkpoint:
 
     step: int  # steps done
     policy: dict[str, Any]  # weights, version and, once stage 2 has begun, optimizer state of this (tp, pp) rank
-    sampler: dict[str, int]
     reward_watch: dict[str, int]
+    prompt_source: dict[str, Any]
     rng: torch.Tensor
 
 

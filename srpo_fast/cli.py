@@ -39,17 +39,19 @@ def report(options: argparse.Namespace) -> int:
 def validate(options: argparse.Namespace) -> int:
     """Checks the values of a config and the records of its data files; not the model."""
     config = load_config(options.config, options.overrides)
+    from srpo_fast.quarantine import Quarantine
     from srpo_fast.scoring import make_scorer
     from srpo_fast.sources import SPLITS, open_questions
     from srpo_fast.verdicts import Grader
 
     make_scorer(config.reward, lambda texts: [], Grader(config.reward))  # loads a function of the user's own
 
+    quarantine = Quarantine(None, config.data.bad_records, config.data.max_bad_share)
     for split in SPLITS:
-        questions = open_questions(config, split)
-        for index in range(min(8, len(questions))):
-            _ = questions[index]
+        questions = open_questions(config, split, quarantine)
         print(f"{split}: {len(questions):,} questions")
+    if quarantine:
+        print(f"{len(quarantine):,} records cannot be used; `srpo data check` says why")
     print(f"{options.config} is valid")
     return 0
 

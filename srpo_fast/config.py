@@ -51,7 +51,7 @@ class ParallelConfig(Section):
 
 
 class DataConfig(Section):
-    train: str  # a file of questions, or "embedded"
+    train: str  # a file or folder of questions (FOLDER#SPLIT where there are splits), or "embedded"
     validation: str | None = None  # watched during the run: settings are chosen on it
     heldout: str | None = None  # reported at the end of every phase, never chosen on
     image_root: Path | None = None  # relative image paths start here; default: the file's folder
@@ -59,6 +59,8 @@ class DataConfig(Section):
     max_pixels: Positive = 640 * 28 * 28
     max_prompt_tokens: Positive = 1024  # longer prompts are left out, never cut
     prompts_per_step: Positive = 128
+    bad_records: Literal["quarantine", "stop"] = "quarantine"  # left out and written down, or the end of the run
+    max_bad_share: Fraction = 0.05  # of a file's records; with more bad ones the run ends
 
 
 class PromptConfig(Section):

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from srpo_fast.config import ConfigError, ParallelConfig, UserError
 
 T = TypeVar("T")
+K = TypeVar("K", int, str)
 
 HANG_TIMEOUT = timedelta(minutes=30)  # a collective older than this is an error, not a wait
 
@@ -144,6 +145,18 @@ def gather_from_ranks(mine: T, parallel: Parallel) -> list[T]:
     everyone: list[T | None] = [None] * parallel.world
     dist.all_gather_object(everyone, mine)
     return cast(list[T], everyone)
+
+
+def merge_over_world(mine: dict[K, T], parallel: Parallel) -> dict[K, T]:
+    """The entries of all ranks, sorted by key; where several have a key, the lowest rank's."""
+    everyone: list[dict[K, T] | None] = [mine]
+    if parallel.world > 1:
+        everyone = [None] * parallel.world
+        dist.all_gather_object(everyone, mine)
+    merged: dict[K, T] = {}
+    for theirs in everyone:
+        merged = (theirs or {}) | merged
+    return dict(sorted(merged.items()))
 
 
 def sum_over_world(values: dict[str, float], parallel: Parallel) -> dict[str, float]:

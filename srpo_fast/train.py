@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -22,7 +21,6 @@ from srpo_fast.answer_format import AnswerFormat, one_answer_format, rollout_for
 from srpo_fast.batch import Group, HeldOut, Prompt, Question
 from srpo_fast.checkpoint import Checkpoint
 from srpo_fast.config import Config, UserError, config_from_arguments
-from srpo_fast.dataset import PromptSampler
 from srpo_fast.evaluation.heldout import evaluate
 from srpo_fast.monitor.run_monitor import Monitor, open_monitor
 from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
@@ -31,11 +29,11 @@ from srpo_fast.packing import pack
 from srpo_fast.parallel import Parallel, agree, start, stop
 from srpo_fast.policy import Policy
 from srpo_fast.policy_update import update_policy
+from srpo_fast.prompt_source import PromptSource, encode_usable
 from srpo_fast.prompts import PromptEncoder
+from srpo_fast.quarantine import Quarantine
 from srpo_fast.reflection import cold_start
-from srpo_fast.reflection.opening import open_stage_1
-from srpo_fast.reflection.policy_answers import ROUND, PolicyAnswerer, first_answer_sampling
-from srpo_fast.reflection.stage import write_examples
+from srpo_fast.reflection.policy_answers import examples_of_policy
 from srpo_fast.reward_watch import RewardAlarm, RewardWatch
 from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
 from srpo_fast.sequences import training_sequences
@@ -51,15 +49,20 @@ class Trainer:
         self.config, self.parallel, self.monitor = config, parallel, monitor
         model_dir = resolve_model(config, parallel, monitor)
         with monitor.phase("start", 3, label="policy and engine") as bar:
-            self.train = open_questions(config, "train")
-            self.validation = open_questions(config, "validation")
-            self.heldout = open_questions(config, "heldout")
+            file = monitor.run.quarantine if parallel.is_main else None
+            self.quarantine = Quarantine(file, config.data.bad_records, config.data.max_bad_share, monitor.note)
+            self.train = open_questions(config, "train", self.quarantine, parallel)
+            self.validation = open_questions(config, "validation", self.quarantine, parallel)
+            self.heldout = open_questions(config, "heldout", self.quarantine, parallel)
             self.encoder = PromptEncoder.from_pretrained(model_dir, config.data.max_prompt_tokens)
             grader = Grader(config.reward)
             self.one_answer = one_answer_format(config, self.encoder, grader)  # stage 1
             self.rollout_format = agree(lambda: rollout_format(config, self.encoder, grader), parallel)  # and after it
             self.reward_watch = RewardWatch(config.reward, monitor.note)
-            self.sampler = PromptSampler(len(self.train), config.data.prompts_per_step, config.run.seed)
+            self.prompts = PromptSource(
+                self.train, self.encoder, self.rollout_format.system_prompt, seed=config.run.seed,
+                quarantine=self.quarantine, parallel=parallel,
+            )  # fmt: skip
             bar.advance()
             self.policy = Policy(
                 model_dir, dtype=config.model.dtype, seed=config.run.seed, parallel=parallel,
@@ -99,26 +102,20 @@ class Trainer:
     def stage_1(self) -> None:
         config, settings = self.config, self.config.cold_start
         assert settings is not None
-        file = settings.data or self.write_examples()
-        sequences = cold_start.open_sequences(file, config, self.encoder, self.parallel)
+        file = settings.data or examples_of_policy(
+            config, self.encoder, partial(self.sample, answer_format=self.one_answer), self.parallel, self.monitor
+        )
+        sequences = cold_start.open_sequences(file, config, self.encoder, self.parallel, self.monitor.note)
         updates = cold_start.num_updates(len(sequences), settings)
         with self.monitor.phase("stage_1", updates, label="stage 1: SFT") as bar:
             left_out = cold_start.run_cold_start(
                 self.policy, sequences, self.pack, settings, config.optimizer, bar.advance
             )
-        for why in list(left_out.values())[:1]:
-            self.monitor.note(f"stage 1: {len(left_out):,} examples of {file} cannot be used, the first: {why}")
+        if left_out:
+            self.monitor.note(
+                f"{len(left_out):,} examples of {file} are left out; the first: {min(left_out.items())[1]}"
+            )
         sync_weights(self.policy, self.engine)
-
-    def write_examples(self) -> Path:
-        """The SFT file made of the policy's answers and a teacher's reflections; on every rank."""
-
-        def sample(prompts: list[Prompt], progress: Progress) -> list[Group]:
-            return self.sample(prompts, first_answer_sampling(self.config), self.one_answer, progress)
-
-        size = ROUND * self.config.rollout.max_num_seqs * self.parallel.engines
-        policy = PolicyAnswerer(self.encoder, self.one_answer.system_prompt, sample, size)
-        return write_examples(open_stage_1(self.config, None, self.monitor), policy, self.parallel)
 
     # --- stage 2: reflection-aware RL ---
 
@@ -139,7 +136,8 @@ class Trainer:
     def step(self, step: int) -> tuple[dict[str, float], list[Group]]:
         config, timer = self.config, self.monitor.timer
         with timer("data"):
-            prompts = self.encode([self.train[i] for i in self.sampler.next()], self.rollout_format)
+            self.prompts.start_step()
+            prompts = self.prompts.draw(config.data.prompts_per_step)
         with timer("rollout"):
             groups = self.sample(prompts, self.rollout_sampling(step), self.rollout_format)
         with timer("advantage"):
@@ -155,8 +153,7 @@ class Trainer:
             )  # fmt: skip
         with timer("sync"):
             sync_weights(self.policy, self.engine)
-        left_out = config.data.prompts_per_step - len(groups)
-        return rollout_metrics(groups, kept_P) | {"rollout/prompts_too_long": float(left_out)} | trained, groups
+        return rollout_metrics(groups, kept_P) | {"data/quarantined": float(len(self.quarantine))} | trained, groups
 
     def rollout_sampling(self, step: int) -> Sampling:
         r = self.config.rollout
@@ -168,13 +165,10 @@ class Trainer:
     # --- what both stages use ---
 
     def encode(self, questions: Sequence[Question], answer_format: AnswerFormat) -> list[Prompt]:
-        """Every rank encodes every prompt: deterministic, and cheaper than sending tokens and pixels around."""
-        prompts = self.encoder.encode_all(questions, answer_format.system_prompt)
-        if len(prompts) < len(questions):
-            self.monitor.note(f"{len(questions) - len(prompts)} prompts over data.max_prompt_tokens are left out")
-        if not prompts:
-            raise UserError("every prompt is longer than data.max_prompt_tokens; raise it or lower data.max_pixels")
-        return prompts
+        """The prompts of those questions that can be used."""
+        return encode_usable(
+            questions, self.encoder, answer_format.system_prompt, quarantine=self.quarantine, parallel=self.parallel
+        )
 
     def sample(
         self, prompts: list[Prompt], sampling: Sampling, answer_format: AnswerFormat, progress: Progress | None = None
@@ -207,8 +201,8 @@ class Trainer:
 
     def save(self, step: int) -> None:
         state = Checkpoint(
-            step=step, policy=self.policy.state_dict(), sampler=self.sampler.state_dict(), rng=torch.get_rng_state(),
-            reward_watch=self.reward_watch.state_dict(),
+            step=step, policy=self.policy.state_dict(), prompt_source=self.prompts.state_dict(),
+            rng=torch.get_rng_state(), reward_watch=self.reward_watch.state_dict(),
         )  # fmt: skip
         checkpoint.save(self.config.run.dir / "checkpoints", state, self.parallel)
 
@@ -220,7 +214,7 @@ class Trainer:
         if state.step > 0:
             self.policy.new_optimizer(self.config.optimizer)
         self.policy.load_state_dict(state.policy)
-        self.sampler.load_state_dict(state.sampler)
+        self.prompts.load_state_dict(state.prompt_source)
         self.reward_watch.load_state_dict(state.reward_watch)
         torch.set_rng_state(state.rng)
         sync_weights(self.policy, self.engine)

@@ -13,7 +13,7 @@ def make_checkpoint(step: int) -> Checkpoint:
     return Checkpoint(
         step=step,
         policy={"version": step, "weights": {"w": torch.full((2, 3), float(step))}, "optimizer": None},
-        sampler={"steps": step},
+        prompt_source={"steps": step},
         reward_watch={"flat_steps": step},
         rng=torch.get_rng_state(),
     )
@@ -34,7 +34,7 @@ def test_everything_comes_back(one_process, tmp_path):
     save(tmp_path, saved, one_process)
     loaded = load_latest(tmp_path, one_process)
     assert loaded
-    assert (loaded.step, loaded.sampler) == (7, {"steps": 7})
+    assert (loaded.step, loaded.prompt_source) == (7, {"steps": 7})
     assert loaded.policy["version"] == 7
     assert torch.equal(loaded.policy["weights"]["w"], saved.policy["weights"]["w"])
     assert torch.equal(loaded.rng, saved.rng)
@@ -57,10 +57,10 @@ def test_the_newest_is_loaded_and_the_last_two_are_kept(one_process, tmp_path):
 
 def test_saving_a_step_again_replaces_it(one_process, tmp_path):
     save(tmp_path, make_checkpoint(3), one_process)
-    save(tmp_path, replace(make_checkpoint(3), sampler={"steps": 33}), one_process)
+    save(tmp_path, replace(make_checkpoint(3), prompt_source={"steps": 33}), one_process)
     loaded = load_latest(tmp_path, one_process)
     assert loaded
-    assert loaded.sampler == {"steps": 33}
+    assert loaded.prompt_source == {"steps": 33}
     assert folders(tmp_path) == ["step_000003"]
 
 

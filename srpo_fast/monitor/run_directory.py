@@ -48,6 +48,10 @@ class RunDirectory:
         return self.root / REFLECTION
 
     @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine.jsonl"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 

@@ -7,7 +7,7 @@ from typing import overload
 
 from srpo_fast.batch import Question, TrainingSequence
 from srpo_fast.config import ColdStartConfig, Config, FirstAnswerLoss, OptimizerConfig, RewardConfig, UserError
-from srpo_fast.images import ImageError, load_image, resize_once
+from srpo_fast.images import ImageError, check_image, load_image, resize_once
 from srpo_fast.loss import supervised_loss, with_token_weights
 from srpo_fast.packing import Packer
 from srpo_fast.parallel import Parallel, from_main
@@ -21,18 +21,29 @@ from srpo_fast.sft_format import SftExample, read_sft
 KEPT_PIXELS = 2**28  # fp32 values of pictures kept between epochs, 1 GiB; others are read and encoded again
 
 
-def open_sequences(file: Path, config: Config, encoder: PromptEncoder, parallel: Parallel) -> "SftSequences":
-    """The examples of an SFT file under the settings of this run, the same on every rank."""
+def open_sequences(
+    file: Path, config: Config, encoder: PromptEncoder, parallel: Parallel, note: Callable[[str], None]
+) -> "SftSequences":
+    """The examples of an SFT file under the settings of this run, the same on every rank; those without image noted.
+
+    A system prompt of the file's own is kept.
+    """
     settings = config.cold_start
     assert settings is not None
     examples = read_sft(file)
-    # on one rank, because a comparison may be done in time on one and late on another
+    root = settings.image_root or file.parent
+    # on one rank each, because what is found may differ with the machine and with the time it takes
+    if bad := from_main(lambda: _bad_images(examples, root), parallel):
+        note(f"{len(bad):,} of {len(examples):,} examples of {file} have no readable image; the first: {bad[min(bad)]}")
+        examples = [example for index, example in enumerate(examples) if index not in bad]
+    if others := sum(example.system not in (None, config.prompt.rollout_system) for example in examples):
+        note(f"{others:,} examples of {file} have another system prompt than prompt.rollout_system, stage 2's")
     return SftSequences(
         examples,
         from_main(lambda: learns_first(examples, settings.first_answer_loss, config.reward), parallel),
         encoder,
         system_prompt=config.prompt.rollout_system,
-        image_root=settings.image_root or file.parent,
+        image_root=root,
         min_pixels=config.data.min_pixels,
         max_pixels=config.data.max_pixels,
     )
@@ -63,7 +74,7 @@ class SftSequences(Sequence[TrainingSequence]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[TrainingSequence]: ...
     def __getitem__(self, index: int | slice) -> TrainingSequence | Sequence[TrainingSequence]:
-        """Raises PromptTooLong and ImageError for an example that cannot be used."""
+        """Raises PromptTooLong, and ImageError when an image's body is damaged."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if index in self._kept:
@@ -88,6 +99,18 @@ class SftSequences(Sequence[TrainingSequence]):
             rollout_logprobs=(0.0,) * (len(mask) + 1),
             token_weight=0.0,
         )
+
+
+def _bad_images(examples: Sequence[SftExample], root: Path) -> dict[int, str]:
+    """What is wrong with an image of an example, by index, as far as the headers show."""
+    bad = {}
+    for index, example in enumerate(examples):
+        try:
+            for image in example.images:
+                check_image(image, root)
+        except ImageError as error:
+            bad[index] = str(error)
+    return bad
 
 
 def end_of_first(text: str) -> int:
@@ -119,7 +142,7 @@ def run_cold_start(
     policy: Policy, sequences: Sequence[TrainingSequence], pack: Packer, settings: ColdStartConfig,
     optimizer: OptimizerConfig, report: Callable[..., None],
 ) -> dict[int, str]:  # fmt: skip
-    """Which sequences were left out, by index, and why: prompts that are too long, images that cannot be read.
+    """Which sequences were left out, by index, and why: their prompts are too long.
 
     Trains the policy, num_updates of them; `report(loss=...)` after every update. UserError when none can be used.
     """
@@ -146,7 +169,7 @@ def _endlessly(sequences: Sequence[TrainingSequence], left_out: dict[int, str]) 
                 continue
             try:
                 sequence = sequences[index]
-            except (PromptTooLong, ImageError) as error:
+            except PromptTooLong as error:
                 left_out[index] = str(error)
                 continue
             yield sequence

@@ -24,7 +24,6 @@ FORMS = {
 }
 REASONING_CITES_KEY = "reasoning_cites_key"  # beside leaks.Leak, which is about the reflection
 _GAP = re.compile(r"</think>(\s*)<answer>")
-_CONTROL_TOKEN = re.compile(r"<\|\w+\|>")  # would end the turn, or claim an image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +56,6 @@ def example_of(
 ) -> Example | Rejection:
     """The example, or why it would be a bad one."""
     text = _completion(answer, reflection, think_blocks)
-    if control := _CONTROL_TOKEN.search(text):
-        return _rejection(answer, Step.EXAMPLE, Reason.BAD_EXAMPLE, f"it holds the control token {control[0]}")
     response = parse(text)
     if not _has_form(response, FORMS[think_blocks]):
         return _rejection(answer, Step.EXAMPLE, Reason.BAD_EXAMPLE, ", ".join(response.reasons))

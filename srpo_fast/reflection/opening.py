@@ -58,7 +58,7 @@ def _open_pool(config: Config) -> Pool:
         return Pool(questions, [question.id for question in questions])
     root = config.reflection.image_root if config.reflection.pool else config.data.image_root
     file = read_questions(Path(source), root, min_pixels=config.data.min_pixels, max_pixels=config.data.max_pixels)
-    return Pool(file, file.ids)
+    return Pool(file, [file.id(index) for index in range(len(file))], file.problems)
 
 
 def _embedded_samples(config: Config) -> "list[Sample]":

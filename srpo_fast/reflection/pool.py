@@ -3,16 +3,17 @@
 import random
 from collections.abc import Iterable, Iterator, Sequence
 
+from srpo_fast.bad_record import BadRecord, Problem
 from srpo_fast.batch import Question
-from srpo_fast.images import ImageError
-from srpo_fast.reflection.records import Reason, Rejection, Step
+from srpo_fast.reflection.records import Rejection, Step, one_line
 
 
 class Pool:
     """Questions by id. An image is decoded when its question is asked for, and not kept."""
 
-    def __init__(self, questions: Sequence[Question], ids: Sequence[str]) -> None:
-        """ids: of `questions`, in their order, all different."""
+    def __init__(self, questions: Sequence[Question], ids: Sequence[str], problems: Sequence[Problem] = ()) -> None:
+        """ids: of `questions`, in their order, all different. problems: records of the same file that are no use."""
+        self.problems = problems
         self._questions = questions
         self._places = {question_id: place for place, question_id in enumerate(ids)}
         assert len(self._places) == len(questions) == len(ids), f"{len(self._places)=} {len(questions)=} {len(ids)=}"
@@ -21,7 +22,7 @@ class Pool:
         return len(self._questions)
 
     def question(self, question_id: str) -> Question:
-        """Raises ImageError when an image turns out to be damaged."""
+        """Raises BadRecord when an image turns out to be damaged."""
         return self._questions[self._places[question_id]]
 
     def draw(self, count: int, seed: int) -> list[str]:
@@ -35,7 +36,5 @@ class Pool:
         for question_id in ids:
             try:
                 yield self.question(question_id)
-            except ImageError as error:
-                yield Rejection(
-                    id=question_id, step=Step.POOL, reason=Reason.UNREADABLE_IMAGE, detail=" ".join(str(error).split())
-                )
+            except BadRecord as error:
+                yield Rejection(id=question_id, step=Step.POOL, reason=error.reason, detail=one_line(error))

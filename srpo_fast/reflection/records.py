@@ -19,10 +19,8 @@ class Step(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a question goes no further; a server's failure keeps its own reason (chat.FailureReason)."""
+    """Why a question goes no further; bad records and failures have reasons of their own (bad_record, chat)."""
 
-    UNREADABLE_IMAGE = "unreadable_image"
-    PROMPT_TOO_LONG = "prompt_too_long"
     CUT_OFF = "cut_off"  # the first answer reached max_tokens
     BAD_FORM = "bad_form"  # it is not one think block and one answer block
     LOW_QUALITY = "low_quality"  # below the judge's threshold
@@ -75,6 +73,10 @@ class Rejection(Record):
     reason: str
     detail: str  # one line
     is_final: bool = True  # False: it follows from results and settings, and is decided anew at every start
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

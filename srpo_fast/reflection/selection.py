@@ -65,8 +65,9 @@ def mix(right: int, wrong: int, right_share: float, wanted: int) -> tuple[int, i
 def keep(queues: tuple[Queue, ...], outcomes: Mapping[str, object], right_share: float | None) -> list[str]:
     """The ids that make the file, in no order of meaning: successes in the wanted mix."""
     successes = [queue.successes(outcomes) for queue in queues]
-    if right_share is None:
-        return successes[0]
+    are_full = all(len(found) == queue.wanted for found, queue in zip(successes, queues, strict=True))
+    if right_share is None or are_full:
+        return [candidate for found in successes for candidate in found]
     right, wrong = successes
     num_right, num_wrong = mix(len(right), len(wrong), right_share, len(right) + len(wrong))
     return right[:num_right] + wrong[:num_wrong]

@@ -24,7 +24,7 @@ from srpo_fast.reflection.examples import Example, check_first_answer, example_o
 from srpo_fast.reflection.gold import GoldCheck
 from srpo_fast.reflection.judge import Judge, check_quality
 from srpo_fast.reflection.pool import Pool
-from srpo_fast.reflection.records import Case, FirstAnswer, Rejection
+from srpo_fast.reflection.records import Case, FirstAnswer, Rejection, Step
 from srpo_fast.reflection.selection import keep, open_queues
 from srpo_fast.reflection.tally import Statistics, as_text, statistics_of
 from srpo_fast.reflection.teachers import Teacher
@@ -86,6 +86,10 @@ class Stage1:
         """The ids without an answer. UserError when the directory is taken or of other settings, or a key missing."""
         self._crew = self._open_crew()
         self._opened = ReflectionDirectory(self.root, self._determined_by)
+        for problem in self.pool.problems:
+            self.directory.keep(
+                Rejection(id=problem.id, step=Step.POOL, reason=problem.reason, detail=str(problem), is_final=False)
+            )
         return self._undone(self.drawn, self.directory.answers)
 
     def finish(self) -> Path:
