@@ -15,6 +15,7 @@ import re
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import Counter
@@ -83,6 +84,10 @@ class ChatServer(ThreadingHTTPServer):
         self._lock = threading.Lock()
         self._tries: Counter[str] = Counter()
         self._under_way = 0
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # the client hung up, as it may
+            super().handle_error(request, client_address)
 
     @property
     def base_url(self) -> str:
@@ -252,9 +257,7 @@ def _made_up(name: str, kind: Mapping[str, Any], key: str) -> Any:
         return kind["enum"][number % len(kind["enum"])]
     if kind["type"] == "integer":
         return 1 + number % 5
-    return (
-        f"A made-up {name.replace('_', ' ')} on {key}: the second step skips a case and could be said in fewer words."
-    )
+    return f"Made-up {name.replace('_', ' ')} {key}: the second step skips a case and could be said in fewer words."
 
 
 @contextmanager

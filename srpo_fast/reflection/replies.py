@@ -1,7 +1,6 @@
 """What came back, read: a reply, or why it is none."""
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,8 +113,12 @@ def _last_object(text: str) -> dict[str, Any] | None:
     start = text.find("{")
     while start >= 0:
         end = start + 1
-        with suppress(ValueError, RecursionError):
+        try:
             found, end = decoder.raw_decode(text, start)
+        except RecursionError:  # braces in braces, hundreds of them: nothing that was asked for
+            return None
+        except ValueError:
+            pass
         start = text.find("{", end)
     return found
 
