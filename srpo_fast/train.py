@@ -112,9 +112,7 @@ class Trainer:
                 self.policy, sequences, self.pack, settings, config.optimizer, bar.advance
             )
         if left_out:
-            self.monitor.note(
-                f"{len(left_out):,} examples of {file} are left out; the first: {min(left_out.items())[1]}"
-            )
+            self.monitor.note(f"{len(left_out):,} examples are left out; the first: {min(left_out.items())[1]}")
         sync_weights(self.policy, self.engine)
 
     # --- stage 2: reflection-aware RL ---
