@@ -87,8 +87,9 @@ class Stage1:
         self._crew = self._open_crew()
         self._opened = ReflectionDirectory(self.root, self._determined_by)
         for problem in self.pool.problems:
+            name = f"{problem.place}: {problem.id}"  # a usable question may have the same id
             self.directory.keep(
-                Rejection(id=problem.id, step=Step.POOL, reason=problem.reason, detail=str(problem), is_final=False)
+                Rejection(id=name, step=Step.POOL, reason=problem.reason, detail=problem.message, is_final=False)
             )
         return self._undone(self.drawn, self.directory.answers)
 
@@ -98,7 +99,7 @@ class Stage1:
         candidates = self._good_enough(self._first_solutions())
         examples = self._reflected(candidates)
         self.statistics = statistics_of(
-            self.directory, self.drawn, candidates, examples, wanted=self._settings.records, seconds=self._seconds,
+            self.directory, self.pool, self.drawn, candidates, examples, wanted=self._settings.records, seconds=self._seconds,
             usage={name: asdict(model.usage) for name, model in self._crew.models.items()},
         )  # fmt: skip
         self.directory.write_statistics(self.statistics)

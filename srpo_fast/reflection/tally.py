@@ -10,6 +10,7 @@ from rich.table import Table
 
 from srpo_fast.reflection.directory import ReflectionDirectory
 from srpo_fast.reflection.examples import Example
+from srpo_fast.reflection.pool import Pool
 from srpo_fast.reflection.records import FirstAnswer, Judgement, Reflection
 from srpo_fast.responses import parse
 
@@ -17,7 +18,7 @@ Statistics = dict[str, Any]  # plain values, as statistics.json has them
 
 
 def statistics_of(
-    directory: ReflectionDirectory, drawn: Sequence[str], candidates: Sequence[FirstAnswer],
+    directory: ReflectionDirectory, pool: Pool, drawn: Sequence[str], candidates: Sequence[FirstAnswer],
     examples: Sequence[Example], *, wanted: int, seconds: Mapping[str, float], usage: Mapping[str, Any],
 ) -> Statistics:  # fmt: skip
     """All of it. candidates: first solutions that are good enough. seconds, usage: of this process, by step."""
@@ -26,6 +27,7 @@ def statistics_of(
     reflections = [directory.reflections[each] for each in drawn if each in directory.reflections]
     rejected = [directory.rejected[each] for each in drawn if each in directory.rejected]
     return {
+        "pool": {"usable": len(pool), "unusable": len(pool.problems)},
         "drawn": len(drawn),
         "first_answers": _right_and_wrong(answers),
         "judgements": len(judgements),
@@ -97,7 +99,8 @@ def _rows(s: Statistics) -> list[tuple[str, str]]:
     words = [f"{name} {found['mean']:g} (at most {found['max']})" for name, found in s["words"].items()]
     tokens = [f"{name} {t['prompt']:,} + {t['completion']:,}" for name, t in s["tokens"].items() if any(t.values())]
     rows = [
-        ("questions drawn", f"{s['drawn']:,}"),
+        ("questions drawn", f"{s['drawn']:,} of {s['pool']['usable']:,}"),
+        ("unusable records", f"{s['pool']['unusable'] or ''}"),
         ("first answers", _shares(s["first_answers"])),
         ("judged, by quality", _counts(s["quality"])),
         ("first solutions kept", _shares(s["candidates"])),
