@@ -26,10 +26,10 @@ class Pool:
         return self._questions[self._places[question_id]]
 
     def draw(self, count: int, seed: int) -> list[str]:
-        """The ids of `count` questions, or of all if there are fewer, in the pool's order."""
+        """The ids of `count` questions or of all, in the pool's order; a larger draw holds a smaller one."""
         ids = list(self._places)
-        places = random.Random(seed).sample(range(len(ids)), min(count, len(ids)))
-        return [ids[place] for place in sorted(places)]
+        shuffled = random.Random(seed).sample(range(len(ids)), len(ids))
+        return [ids[place] for place in sorted(shuffled[:count])]
 
     def readable(self, ids: Iterable[str]) -> Iterator[Question | Rejection]:
         """The questions of `ids`, read when they are taken; a Rejection where an image is damaged."""

@@ -5,7 +5,7 @@ first ones of each queue that come to something: whatever order results arrive i
 killed, the same questions are asked about and the same are kept.
 """
 
-import random
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,7 +42,8 @@ def open_queues(is_right: Mapping[str, bool], right_share: float | None, wanted:
 
     is_right: of every candidate, in the pool's order.
     """
-    shuffled = random.Random(seed).sample(list(is_right), len(is_right))
+    # by each one's own chance, so that with more candidates the earlier ones keep their order
+    shuffled = sorted(is_right, key=lambda candidate: hashlib.sha256(f"{seed}:{candidate}".encode()).digest())
     if right_share is None:
         return (Queue(shuffled, min(wanted, len(shuffled))),)
     right = [candidate for candidate in shuffled if is_right[candidate]]

@@ -99,8 +99,8 @@ class Stage1:
         candidates = self._good_enough(self._first_solutions())
         examples = self._reflected(candidates)
         self.statistics = statistics_of(
-            self.directory, self.pool, self.drawn, candidates, examples, wanted=self._settings.records, seconds=self._seconds,
-            usage={name: asdict(model.usage) for name, model in self._crew.models.items()},
+            self.directory, self.pool, self.drawn, candidates, examples, wanted=self._settings.records,
+            seconds=self._seconds, usage={name: asdict(model.usage) for name, model in self._crew.models.items()},
         )  # fmt: skip
         self.directory.write_statistics(self.statistics)
         if not examples:
