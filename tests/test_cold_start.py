@@ -116,9 +116,9 @@ def config_for(file: Path) -> Config:
 
 
 def test_a_published_file_trains_and_the_loss_falls(tmp_path, encoder, untrained_model, one_process):
-    """Saved images, a user's turn in the published wording, a system prompt of its own or none, a first answer masked."""
+    """Saved images, system prompts of its own or none, first answers masked."""
     examples = [
-        replace(EXAMPLE, id=str(i), text=s.question.text, images=s.question.images, system=[None, "steps"][i % 2])
+        replace(EXAMPLE, id=f"{i}", text=s.question.text, images=s.question.images, system=(None, "steps")[i % 2])
         for i, s in enumerate(SAMPLES)
     ]
     write_sft(tmp_path / "sft.json", examples)
