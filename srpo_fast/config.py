@@ -332,7 +332,13 @@ def config_from_arguments(arguments: list[str]) -> Config:
     parser = argparse.ArgumentParser(prog="train.py", description="Trains Qwen2.5-VL with SRPO.")
     add_config_arguments(parser)
     options = parser.parse_intermixed_args(arguments)
-    return load_config(options.config, options.overrides)
+    config = load_config(options.config, options.overrides)
+    if config.reflection and isinstance(config.reflection.teacher, LocalTeacherConfig):
+        raise ConfigError(
+            "a teacher that is a model directory has no room beside the policy that is trained; run `srpo reflect` with "
+            "this config, then train with reflection=null and cold_start.data=<its sft.json>"
+        )
+    return config
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -88,8 +88,10 @@ def _open_teacher(config: Config) -> Teacher:
     match settings.teacher:
         case EndpointConfig() as endpoint:
             return ModelTeacher(Endpoint(endpoint), with_reasoning=settings.think_blocks == 2)
-        case LocalTeacherConfig():
-            raise NotImplementedError
+        case LocalTeacherConfig() as local:
+            from srpo_fast.reflection.local_model import LocalModel
+
+            return ModelTeacher(LocalModel(local, config.run.seed), with_reasoning=settings.think_blocks == 2)
         case _:
             source = settings.pool or config.data.train
             if source != EMBEDDED:
