@@ -335,8 +335,8 @@ def config_from_arguments(arguments: list[str]) -> Config:
     config = load_config(options.config, options.overrides)
     if config.reflection and isinstance(config.reflection.teacher, LocalTeacherConfig):
         raise ConfigError(
-            "a teacher that is a model directory has no room beside the policy that is trained; run `srpo reflect` with "
-            "this config, then train with reflection=null and cold_start.data=<its sft.json>"
+            "a teacher that is a model directory has no room beside the policy that is trained; run `srpo reflect` "
+            "with this config, then train with reflection=null and cold_start.data=<its sft.json>"
         )
     return config
 

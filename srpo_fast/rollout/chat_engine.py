@@ -91,11 +91,10 @@ class ChatEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
+        grammar = None if schema is None else StructuredOutputsParams(json=schema, disable_any_whitespace=True)
         return SamplingParams(
             temperature=self._settings.temperature,
             max_tokens=self._settings.max_tokens,
             seed=self._seed,
-            structured_outputs=None
-            if schema is None
-            else StructuredOutputsParams(json=schema, disable_any_whitespace=True),
+            structured_outputs=grammar,
         )
