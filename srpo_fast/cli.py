@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from srpo_fast import inspection
 from srpo_fast.config import UserError, add_config_arguments, load_config
+from srpo_fast.inspection.command import add_data_commands
 
 
 def train(options: argparse.Namespace) -> int:
@@ -103,6 +105,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print the statistics as one JSON object, the last line")
     add_config_arguments(command)
     command.set_defaults(run_command=reflect)
+
+    add_data_commands(commands.add_parser("data", help=inspection.__doc__))
 
     command = commands.add_parser("reward", help=reward.__doc__)
     command.add_argument(

@@ -54,7 +54,7 @@ class DataConfig(Section):
     train: str  # a file or folder of questions (FOLDER#SPLIT where there are splits), or "embedded"
     validation: str | None = None  # watched during the run: settings are chosen on it
     heldout: str | None = None  # reported at the end of every phase, never chosen on
-    image_root: Path | None = None  # relative image paths start here; default: the file's folder
+    image_root: Path | None = None  # where relative image paths start; default: the file's folder
     min_pixels: Positive = 4 * 28 * 28
     max_pixels: Positive = 640 * 28 * 28
     max_prompt_tokens: Positive = 1024  # longer prompts are left out, never cut

@@ -11,7 +11,7 @@ from srpo_fast.bad_record import BadRecord, Problem
 from srpo_fast.batch import Question
 from srpo_fast.config import UserError
 from srpo_fast.formats.entry import Entry
-from srpo_fast.formats.recognise import as_object, parse_record
+from srpo_fast.formats.recognise import as_object, parse_record, writable
 from srpo_fast.formats.records import Records, open_records
 from srpo_fast.images import check_image, image_file, load_image, resize_once
 
@@ -76,6 +76,11 @@ class QuestionFile(Sequence[Question]):
         return self._image_root
 
     @property
+    def repeated_ids(self) -> int:
+        """How many questions had an id that was taken, and got their number added to it."""
+        return sum(slot.id.endswith(f"#{slot.number}") for slot in self._slots)
+
+    @property
     def fingerprint(self) -> str:
         """Equal where the same questions were found usable, under the same names."""
         names = json.dumps([[slot.number, slot.id] for slot in self._slots])
@@ -97,7 +102,7 @@ def read_questions(path: Path, image_root: Path | None, *, min_pixels: int, max_
         name = f"{path.stem}-{number}"
         try:
             record = as_object(raw)
-            name = name if record.get("id") is None else str(record["id"])
+            name = name if record.get("id") is None else writable(str(record["id"]))
             entry = parse_record(record)
             for source in entry.images:
                 check_image(source, root)

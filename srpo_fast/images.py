@@ -49,7 +49,8 @@ class ImageError(BadRecord):
 def load_image(source: ImageSource, root: Path) -> Image.Image:
     """`source` as an upright RGB image: transparency over white, 16-bit grey scaled to 8 bits.
 
-    source: a path (relative ones start at `root`), a file:// or data: URL, a file in base64 or as bytes, a PIL image.
+    source: a path, a file:// or data: URL, a file in base64 or as bytes, or a PIL image. A relative path starts at
+    `root`; an absolute one that is not there means the file of its name in `root`.
     Raises ImageError when it is missing, damaged, empty, animated, thinner than 1:200, of more than MAX_PIXELS, or of
     32 bits a channel.
     """
@@ -59,17 +60,36 @@ def load_image(source: ImageSource, root: Path) -> Image.Image:
         return _to_rgb(image if turn is None else image.transpose(turn))
 
 
-def check_image(source: ImageSource, root: Path) -> None:
-    """Raises `load_image`'s ImageError for everything the header tells; a damaged body shows only when decoded."""
-    with _opened(source, root):
-        pass
+def check_image(source: ImageSource, root: Path) -> tuple[int, int]:
+    """(width, height) as stored; raises `load_image`'s ImageError for everything the header tells.
+
+    A damaged body shows only when decoded.
+    """
+    with _opened(source, root) as image:
+        return image.size
 
 
 def image_file(source: ImageSource, root: Path) -> Path | None:
     """The absolute path that `load_image` reads `source` from; None when that is no file."""
     if isinstance(source, bytes | Image.Image) or _is_data(str(source)):
         return None
-    return (root / str(source).removeprefix("file://")).absolute()
+    return _path(str(source), root).absolute()
+
+
+def image_bytes(source: ImageSource, root: Path) -> bytes:
+    """The file of `source` as it is; a PIL image as a PNG. Raises ImageError when it is missing."""
+    if isinstance(source, Image.Image):
+        buffer = BytesIO()
+        source.save(buffer, "PNG")
+        return buffer.getvalue()
+    name = _name(source)
+    try:
+        file = _file(source, root)
+        return file.read_bytes() if isinstance(file, Path) else file.getvalue()
+    except (OSError, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise _damaged(name, error) from error
 
 
 def resize_once(image: Image.Image, *, min_pixels: int, max_pixels: int, factor: int = 28) -> Image.Image:
@@ -78,12 +98,13 @@ def resize_once(image: Image.Image, *, min_pixels: int, max_pixels: int, factor:
     Sides go to the nearest multiples of `factor`; if their area is outside the budget, the image is scaled to the
     budget's edge first and the sides rounded inwards. A strip may stay outside a small budget, as it does in Qwen's.
     """
-    size = _qwen_size(image.width, image.height, min_pixels, max_pixels, factor)
+    size = qwen_size(image.size, min_pixels=min_pixels, max_pixels=max_pixels, factor=factor)
     return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
 
 
-def _qwen_size(width: int, height: int, min_pixels: int, max_pixels: int, factor: int) -> tuple[int, int]:
-    """(width, height)."""
+def qwen_size(size: tuple[int, int], *, min_pixels: int, max_pixels: int, factor: int = 28) -> tuple[int, int]:
+    """(width, height) that `resize_once` gives an image of (width, height)."""
+    width, height = size
     area = round(width / factor) * round(height / factor) * factor**2
     if area > max_pixels:
         scale = math.sqrt(width * height / max_pixels)
@@ -124,12 +145,23 @@ def _file(source: Path | str | bytes, root: Path) -> BytesIO | Path:
         raise ImageError(
             "image_url", f"{_name(source)}: expected a path, got a URL; save the image to a file and give its path"
         )
-    path = root / text.removeprefix("file://")
-    if not os.path.isfile(path):  # unlike Path.is_file, silent about names the system cannot hold
+    path = _path(text, root)
+    if not os.path.isfile(path):
         raise ImageError(
             "image_missing",
             f"{_name(source)}: expected an image file at {path!s:.300}, found none; check data.image_root",
         )
+    return path
+
+
+def _path(text: str, root: Path) -> Path:
+    """Published files name images by absolute paths of the machine they were made on: the file of that name in `root`
+    is meant where there is no such path.
+    """
+    path = root / text.removeprefix("file://")
+    # unlike Path.is_file, silent about names the system cannot hold
+    if text.startswith(("/", "file:///")) and not os.path.isfile(path) and os.path.isfile(root / path.name):
+        return root / path.name
     return path
 
 

@@ -2,7 +2,8 @@
 take their places, the same on every rank and after every resume.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from srpo_fast.bad_record import BadRecord, Problem
@@ -23,14 +24,20 @@ class PromptSource:
     """
 
     def __init__(
-        self, questions: Sequence[Question], encoder: PromptEncoder, system_prompt: str, *, seed: int,
+        self, questions: Sequence[Question], encoder: PromptEncoder, system_prompt: str, *, per_step: int, seed: int,
         quarantine: Quarantine, parallel: Parallel,
     ) -> None:  # fmt: skip
+        """per_step: the fewest prompts a step needs. Raises UserError when there are not so many questions."""
+        if per_step > len(questions):
+            raise UserError(
+                f"expected at least as many questions as prompts in a step, got {len(questions)} questions for "
+                f"{per_step} prompts; lower data.prompts_per_step or add questions"
+            )
         self._questions, self._encoder, self._system_prompt = questions, encoder, system_prompt
         self._quarantine, self._parallel = quarantine, parallel
         self._sampler = PromptSampler(len(questions), seed)
         self._in_step: set[int] = set()
-        self._bad: set[int] = set()
+        self._bad: dict[int, Problem] = {}
 
     def start_step(self) -> None:
         """From here on every question may be drawn once, whatever was drawn before."""
@@ -43,10 +50,10 @@ class PromptSource:
         """
         prompts: list[Prompt] = []
         while len(prompts) < count:
-            indices = self._sampler.take(count - len(prompts), self._in_step, self._bad)
+            indices = self._sampler.take(count - len(prompts), self._in_step, self._bad.keys())
             self._in_step.update(indices)
             encoded, problems = _encode(self._questions, indices, self._encoder, self._system_prompt, self._parallel)
-            self._bad |= problems.keys()
+            self._bad |= problems
             self._quarantine.add(self._questions, problems.values())
             prompts += [encoded[index] for index in indices if index in encoded]
         return prompts
@@ -54,15 +61,18 @@ class PromptSource:
     @property
     def left_in_step(self) -> int:
         """How many questions `draw` can still give before the next `start_step`, as far as known."""
-        return len(self._questions) - len(self._in_step | self._bad)
+        return len(self._questions) - len(self._in_step | self._bad.keys())
 
     def state_dict(self) -> dict[str, Any]:
         """Between two steps."""
-        return {"sampler": self._sampler.state_dict(), "bad": sorted(self._bad)}
+        bad = [(index, asdict(problem)) for index, problem in self._bad.items()]
+        return {"sampler": self._sampler.state_dict(), "bad": bad}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._sampler.load_state_dict(state["sampler"])
-        self._bad, self._in_step = set(state["bad"]), set()
+        self._in_step = set()
+        self._bad = {index: Problem(**problem) for index, problem in state["bad"]}
+        self._quarantine.add(self._questions, self._bad.values())
 
 
 def encode_usable(
@@ -80,7 +90,7 @@ def encode_usable(
 def _encode(
     questions: Sequence[Question], indices: Sequence[int], encoder: PromptEncoder, system_prompt: str,
     parallel: Parallel,
-) -> tuple[dict[int, Prompt], Mapping[int, Problem]]:  # fmt: skip
+) -> tuple[dict[int, Prompt], dict[int, Problem]]:  # fmt: skip
     """Prompts and problems by index. Every rank encodes every prompt: cheaper than sending tokens and pixels around."""
     encoded: dict[int, Prompt] = {}
     problems: dict[int, Problem] = {}

@@ -71,15 +71,10 @@ class PromptEncoder:
         Raises BadRecord when the prompt is too long, marks and images do not match, or an image is of a size the
         model's image processor would change.
         """
-        grid = self._image_grid(question)
-        engine_ids = self._engine_token_ids(question, system_prompt)
-        merged = grid.prod(1) // self._image_processor.merge_size**2
-        num_tokens = len(engine_ids) - len(grid) + int(merged.sum())
-        if num_tokens > self._max_prompt_tokens:
-            raise PromptTooLong(
-                f"question {question.id}: the prompt has {num_tokens} tokens, more than {self._max_prompt_tokens}; "
-                "leave it out, raise data.max_prompt_tokens or lower data.max_pixels"
-            )
+        grid = self._image_grid(question.id, [image.size for image in question.images])
+        engine_ids = self._engine_token_ids(question.id, question.text, len(grid), system_prompt)
+        merged = self._merged(grid)
+        self._require_length(question.id, len(engine_ids) - len(grid) + int(merged.sum()))
         ids = torch.tensor(engine_ids)
         copies = torch.ones_like(ids)
         copies[ids == self.image_token_id] = merged
@@ -94,6 +89,14 @@ class PromptEncoder:
             pixel_values=self._pixel_values(question, grid),
             image_grid_thw=grid,
         )
+
+    def prompt_length(self, name: str, text: str, sizes: Sequence[tuple[int, int]], system_prompt: str) -> int:
+        """How many tokens the prompt of a text and of images of (width, height) has; BadRecord as `encode` has it."""
+        grid = self._image_grid(name, sizes)
+        num_tokens = len(self._engine_token_ids(name, text, len(grid), system_prompt)) - len(grid)
+        num_tokens += int(self._merged(grid).sum())
+        self._require_length(name, num_tokens)
+        return num_tokens
 
     @property
     def merge_size(self) -> int:
@@ -119,22 +122,32 @@ class PromptEncoder:
         """The text of `token_ids` without special tokens."""
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    def _engine_token_ids(self, question: Question, system_prompt: str) -> list[int]:
-        mentions = self._mentions(question.text)
-        text = question.text
+    def _require_length(self, name: str, num_tokens: int) -> None:
+        if num_tokens > self._max_prompt_tokens:
+            raise PromptTooLong(
+                f"question {name}: the prompt has {num_tokens} tokens, more than {self._max_prompt_tokens}; "
+                "leave it out, raise data.max_prompt_tokens or lower data.max_pixels"
+            )
+
+    def _merged(self, grid: Tensor) -> Tensor:
+        """[I] tokens of every image."""
+        return grid.prod(1) // self._image_processor.merge_size**2
+
+    def _engine_token_ids(self, name: str, text: str, num_images: int, system_prompt: str) -> list[int]:
+        mentions = self._mentions(text)
         for token, stand_in in mentions.items():
             text = text.replace(token, stand_in)
         messages = [
             {"role": "system", "content": system_prompt},
-            {"role": "user", "content": _parts(question.id, text, len(question.images))},
+            {"role": "user", "content": _parts(name, text, num_images)},
         ]
         chat: str = self._tokenizer.apply_chat_template(
             messages, chat_template=self._chat_template, tokenize=False, add_generation_prompt=True
         )
         token_ids = self._chat_token_ids(chat, mentions)
-        if token_ids.count(self.image_token_id) != len(question.images):
+        if token_ids.count(self.image_token_id) != num_images:
             raise UserError(
-                f"question {question.id}: expected {len(question.images)} image tokens in the prompt, got "
+                f"question {name}: expected {num_images} image tokens in the prompt, got "
                 f"{token_ids.count(self.image_token_id)}; the system prompt must hold none and the model's chat "
                 f"template must write {IMAGE_TOKEN} for an image"
             )
@@ -164,21 +177,21 @@ class PromptEncoder:
                 end = special.end()
         return token_ids
 
-    def _image_grid(self, question: Question) -> Tensor:
+    def _image_grid(self, name: str, sizes: Sequence[tuple[int, int]]) -> Tensor:
         """[I, 3] int64: the patches of every image as it is. The engine's processor may not resize it again."""
         patch, size = self._image_processor.patch_size, self._image_processor.size
         factor = patch * self._image_processor.merge_size
-        for width, height in (image.size for image in question.images):
+        for width, height in sizes:
             in_budget = size["shortest_edge"] <= width * height <= size["longest_edge"]
             if width % factor or height % factor or not in_budget:
                 raise BadRecord(
                     "image_size",
-                    f"question {question.id}: expected images of multiples of {factor} pixels a side and "
+                    f"question {name}: expected images of multiples of {factor} pixels a side and "
                     f"{size['shortest_edge']} to {size['longest_edge']} pixels in all, as the model's image processor "
                     f"has it, got {width}x{height}; use images.resize_once with data.min_pixels and data.max_pixels "
                     "within these",
                 )
-        grid = [(1, image.height // patch, image.width // patch) for image in question.images]
+        grid = [(1, height // patch, width // patch) for width, height in sizes]
         return torch.tensor(grid, dtype=torch.int64).reshape(-1, 3)
 
     def _pixel_values(self, question: Question, grid: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ class Quarantine:
         self, file: Path | None, policy: BadRecords, max_share: float, note: Callable[[str], None] = lambda text: None
     ) -> None:
         self._file, self._policy, self._max_share, self._note = file, policy, max_share, note
-        self._problems: dict[str, dict[str, Problem]] = {}  # by data, then by id
+        # by data, then by place: the id of what could not be read is made up, and may be another's
+        self._problems: dict[str, dict[str, Problem]] = {}
         self._written = set() if file is None or not file.is_file() else {_key(line) for line in _lines(file)}
 
     def __len__(self) -> int:
@@ -38,7 +39,7 @@ class Quarantine:
         """Takes problems of `questions`; those it has already count once. Raises UserError when they are too many."""
         data, total = _data(questions)
         held = self._problems.setdefault(data, {})
-        new = {problem.id: problem for problem in problems if problem.id not in held}
+        new = {problem.place: problem for problem in problems if problem.place not in held}
         if not new:
             return
         held.update(new)
@@ -57,8 +58,8 @@ class Quarantine:
             return
         with self._file.open("a", encoding="utf-8") as file:
             for problem in problems:
-                if (data, problem.id) not in self._written:
-                    self._written.add((data, problem.id))
+                if (data, problem.place) not in self._written:
+                    self._written.add((data, problem.place))
                     file.write(json.dumps({"data": data, **asdict(problem)}, ensure_ascii=False) + "\n")
 
 
@@ -79,7 +80,7 @@ def _lines(file: Path) -> list[dict[str, str]]:
 
 
 def _key(line: dict[str, str]) -> tuple[str, str]:
-    return line["data"], line["id"]
+    return line["data"], line["place"]
 
 
 def _reasons(problems: dict[str, Problem]) -> str:

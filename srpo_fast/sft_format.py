@@ -7,16 +7,13 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from srpo_fast.atomic_file import replacing
 from srpo_fast.config import UserError
 from srpo_fast.image_marks import IMAGE_MARK, without_marks
-from srpo_fast.images import ImageSource
+from srpo_fast.images import ImageSource, image_bytes
 
 _ROLES = (["user", "assistant"], ["system", "user", "assistant"])
 
@@ -51,7 +48,8 @@ def write_sft(path: Path, examples: Iterable[SftExample]) -> None:
     Raises UserError when an example has more or fewer marks than images.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+    # a reply cut off may end in half a character, which no file can hold
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", errors="replace") as file:
         separator = "["
         for example in examples:
             file.write(f"{separator}\n{json.dumps(_item(example, path), ensure_ascii=False)}")
@@ -101,16 +99,13 @@ def _path(image: ImageSource, sft_file: Path) -> str:
     """The path to write for an image; one in memory becomes a file named by its content."""
     if isinstance(image, Path | str):
         return str(image)
-    if isinstance(image, Image.Image):
-        buffer = BytesIO()
-        image.save(buffer, "PNG")
-        image = buffer.getvalue()
-    file = Path(f"{sft_file.stem}_images") / hashlib.sha256(image).hexdigest()[:32]
+    data = image_bytes(image, sft_file.parent)
+    file = Path(f"{sft_file.stem}_images") / hashlib.sha256(data).hexdigest()[:32]
     target = sft_file.parent / file
     if not target.exists():
         target.parent.mkdir(exist_ok=True)
         with replacing(target) as partial:
-            partial.write_bytes(image)
+            partial.write_bytes(data)
     return str(file)
 
 

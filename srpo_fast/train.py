@@ -61,7 +61,7 @@ class Trainer:
             self.reward_watch = RewardWatch(config.reward, monitor.note)
             self.prompts = PromptSource(
                 self.train, self.encoder, self.rollout_format.system_prompt, seed=config.run.seed,
-                quarantine=self.quarantine, parallel=parallel,
+                per_step=config.data.prompts_per_step, quarantine=self.quarantine, parallel=parallel,
             )  # fmt: skip
             bar.advance()
             self.policy = Policy(

@@ -36,7 +36,7 @@ def train_and_resume(model_dir: Path, parallel: Parallel, out: Path) -> dict[str
     gradients = gradients_of(policy)
     grad_norm = policy.step(OPTIMIZER.lr)
     first = weights_of(policy)
-    state = Checkpoint(step=1, policy=policy.state_dict(), sampler={}, reward_watch={}, rng=torch.get_rng_state())
+    state = Checkpoint(step=1, policy=policy.state_dict(), prompt_source={}, reward_watch={}, rng=torch.get_rng_state())
     checkpoint.save(out / "checkpoints", state, parallel)
     policy.source.export(out / "hf", policy.hf_weights(), writes=parallel.is_main)
     policy.forward_backward(batch, loss)

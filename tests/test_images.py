@@ -86,6 +86,18 @@ def test_paths_are_relative_to_the_root_or_absolute(tmp_path, source):
     assert np.array_equal(np.asarray(load_image(source, tmp_path)), np.asarray(picture))
 
 
+@pytest.mark.parametrize("source", ["/mnt/elsewhere/photo.png", "file:///mnt/elsewhere/photo.png"])
+def test_a_path_of_another_machine_means_the_file_of_that_name_in_the_root(tmp_path, source):
+    with pytest.raises(ImageError, match=r"expected an image file at /mnt/elsewhere/photo\.png"):
+        load_image(source, tmp_path)
+    noise(9, 7).save(tmp_path / "photo.png")
+    assert load_image(source, tmp_path).size == (9, 7)
+    assert image_file(source, tmp_path) == tmp_path / "photo.png"
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ImageError):  # a relative path is meant as it is
+        load_image("elsewhere/photo.png", tmp_path)
+
+
 def base64_of(data: bytes) -> str:
     return base64.b64encode(data).decode()
 

@@ -14,6 +14,7 @@ from srpo_fast.parallel import Parallel
 from srpo_fast.prompt_source import PromptSource, encode_usable
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.quarantine import Quarantine
+from tests.launch import run_script
 
 SYSTEM = "answer"
 BAD = {3: "image_unreadable", 5: "bad_answer", 8: "prompt_too_long", 11: "image_missing", 14: "image_unreadable"}
@@ -54,7 +55,7 @@ class Run:
         self.quarantine = Quarantine(file, "quarantine", share)
         self.quarantine.add(questions, questions.problems)
         self.source = PromptSource(
-            questions, encoder, SYSTEM, seed=1, quarantine=self.quarantine, parallel=parallel
+            questions, encoder, SYSTEM, per_step=4, seed=1, quarantine=self.quarantine, parallel=parallel
         )  # fmt: skip
 
     def step(self, *counts: int) -> list[int]:
@@ -102,12 +103,13 @@ def test_a_resume_repeats_and_skips_nothing(start, steps):
     resumed.source.load_state_dict(state)
     assert [resumed.step(4) for _ in range(7)] == [whole.step(4) for _ in range(7)]
     assert resumed.written() == whole.written() == BAD
+    assert len(resumed.quarantine) == len(whole.quarantine)
 
 
 def test_good_data_keeps_the_samplers_order(encoder, one_process):
     questions = load_questions("train", 12, 0)
     source = PromptSource(
-        questions, encoder, SYSTEM, seed=3, quarantine=Quarantine(None, "stop", 0.0), parallel=one_process
+        questions, encoder, SYSTEM, per_step=12, seed=3, quarantine=Quarantine(None, "stop", 0.0), parallel=one_process
     )
     source.start_step()
     drawn = [prompt.question.id for prompt in source.draw(12)]
@@ -116,6 +118,14 @@ def test_good_data_keeps_the_samplers_order(encoder, one_process):
     assert source.left_in_step == 0
     with pytest.raises(ValueError, match="expected 1 more questions for a step that has 12, got 0"):
         source.draw(1)
+
+
+def test_a_step_larger_than_the_data_is_refused_at_the_start(data, encoder, one_process):
+    quarantine = Quarantine(None, "quarantine", 1.0)
+    with pytest.raises(ValueError, match=r"got 18 questions for 19 prompts; lower data\.prompts_per_step"):
+        PromptSource(
+            read(data), encoder, SYSTEM, per_step=19, seed=1, quarantine=quarantine, parallel=one_process
+        )  # fmt: skip
 
 
 def test_too_much_bad_data_ends_the_run(start):
@@ -148,3 +158,26 @@ def test_what_another_rank_cannot_use_is_bad_here_too(data, encoder, one_process
     prompts = encode_usable(read(data)[:2], encoder, SYSTEM, quarantine=quarantine, parallel=one_process)
     assert [prompt.question.id for prompt in prompts] == ["2"]
     assert len(quarantine) == 1
+
+
+def test_ranks_that_see_different_images_draw_alike(untrained_model, tmp_path):
+    roots = [tmp_path / "rank0", tmp_path / "rank1"]
+    for root in roots:
+        root.mkdir()
+        for number in range(10):
+            Image.effect_noise((112, 28), 80).convert("RGB").save(root / f"{number}.png")
+    whole = (roots[1] / "5.png").read_bytes()
+    (roots[1] / "5.png").write_bytes(whole[: len(whole) // 2])
+    lines = [{"id": str(i), "question": "?", "image": f"{i}.png", "answer": "1"} for i in range(10)]
+    (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    arguments = [untrained_model, tmp_path / "q.jsonl", *roots, tmp_path / "quarantine.jsonl"]
+    result = run_script("tests/prompts_on_ranks.py", *map(str, arguments), ranks=2)
+    assert result.returncode == 0, result.stderr[-3000:]
+
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    assert first["drawn"] == second["drawn"]
+    assert all(len(set(step)) == 6 and "5" not in step for step in first["drawn"])
+    (line,) = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
+    assert (line["id"], line["reason"]) == ("5", "image_unreadable")
+    assert first["error"] == second["error"]
+    assert "ranks read different questions (0 on rank 0, 1 on rank 1 cannot be used)" in first["error"]

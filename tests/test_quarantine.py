@@ -37,6 +37,13 @@ def test_a_question_is_written_once_also_after_a_resume(tmp_path):
     }
 
 
+def test_two_problems_of_one_name_are_two(tmp_path):
+    quarantine = Quarantine(tmp_path / "q.jsonl", "quarantine", 0.5)
+    other = Problem(id="q-1", place="line 9", reason="bad_answer", message="none")
+    quarantine.add(QUESTIONS, [problem(1), other])
+    assert len(quarantine) == len(lines(tmp_path / "q.jsonl")) == 2
+
+
 def test_a_line_cut_by_a_crash_is_written_again(tmp_path):
     file = tmp_path / "quarantine.jsonl"
     Quarantine(file, "quarantine", 0.5).add(QUESTIONS, [problem(1), problem(2)])

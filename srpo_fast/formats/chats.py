@@ -49,7 +49,7 @@ def parse_messages(record: dict[str, Any]) -> Entry:
     """An SFT item or a Mulberry record: the user's first message; the answer is the last the assistant gives to it."""
     messages = record["messages"]
     turns = [m for m in messages if m.get("role") != "system"] if _is_chat(messages) else []
-    if [m["role"] for m in turns[:2]] != ["user", "assistant"] or not all(_is_text(m) for m in turns[:2]):
+    if [m.get("role") for m in turns[:2]] != ["user", "assistant"] or not all(_is_text(m) for m in turns[:2]):
         raise BadRecord(
             "bad_question", f"field messages: expected texts of a user and an assistant, got {show(messages)}"
         )

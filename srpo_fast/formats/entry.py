@@ -1,5 +1,6 @@
 """The neutral form of a record: a question whose images are not yet decoded, and the fields it is made of."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ from PIL import Image
 from srpo_fast.bad_record import BadRecord
 from srpo_fast.image_marks import IMAGE_MARK
 from srpo_fast.images import ImageSource
+
+_SHORT = reprlib.Repr()  # nor deep: a value may be nested to the limit of recursion
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +25,14 @@ class Entry:
 def make_entry(text: str, images: tuple[ImageSource, ...], answer: str) -> Entry:
     """An entry whose marks and images match; images without any mark go before the text.
 
-    Raises BadRecord for other numbers of marks: a mark too many may be a lost image as well as a word.
+    Raises BadRecord for other numbers of marks: a mark too many may be a lost image as well as a word. And for texts
+    that no file can hold: JSON can spell halves of characters.
     """
+    for written in (text, answer, *(image for image in images if isinstance(image, str))):
+        try:
+            written.encode()
+        except UnicodeEncodeError as error:
+            raise BadRecord("unreadable_record", f"expected text in Unicode, got {show(written)}: {error}") from error
     marks = text.count(IMAGE_MARK)
     if marks == 0:
         text = IMAGE_MARK * len(images) + text
@@ -82,6 +92,6 @@ def _image(value: Any) -> ImageSource:
 
 
 def show(value: Any) -> str:
-    """A bad value, short enough for a message."""
-    text = repr(value)
+    """A bad value, short enough for a message, whatever it is."""
+    text = _SHORT.repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."

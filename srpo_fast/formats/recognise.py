@@ -51,4 +51,9 @@ def parse_record(record: dict[str, Any]) -> Entry:
 
 
 def show_fields(record: dict[str, Any]) -> str:
-    return ", ".join(str(name) for name in record)[:200] or "none"
+    return writable(", ".join(str(name) for name in record))[:200] or "none"
+
+
+def writable(text: str) -> str:
+    """The text, with halves of characters, which no file can hold, spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
