@@ -2,17 +2,14 @@
 
 import argparse
 import json
-import platform
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import srpo_kernels
+from benchmarks.machine import machine
 from benchmarks.timing import Comparison, compare
 from srpo_kernels import native, reference
 
@@ -52,7 +49,7 @@ def main() -> None:
         comparison = compare(case.twin, case.fast, rounds=arguments.rounds)
         print(_line(case, comparison), flush=True)
         rows.append({"op": case.op, "workload": case.workload, **asdict(comparison)})
-    print(json.dumps({"rows": rows, **_machine()}))
+    print(json.dumps({"rows": rows, **machine()}))
 
 
 def _case(op: str, workload: str, *arguments: Tensor | int) -> Case:
@@ -67,30 +64,6 @@ def _line(case: Case, comparison: Comparison) -> str:
         f"{case.op:<16} {case.workload:<22} twin {twin_us:8.1f} us   native {native_us:8.1f} us   "
         f"{speedup.p50:6.1f} x [{speedup.p20:.1f}-{speedup.p80:.1f}]"
     )
-
-
-def _machine() -> dict[str, str | bool]:
-    def git(*arguments: str) -> str:
-        result = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-        )
-        return result.stdout.strip()
-
-    return {
-        "cpu": _cpu_name(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": git("rev-parse", "--short", "HEAD"),
-        "is_dirty": bool(git("status", "--porcelain")),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

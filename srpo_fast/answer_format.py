@@ -20,17 +20,17 @@ class AnswerFormat:
 
     def score(self, groups: Sequence[tuple[Prompt, Sequence[Completion]]]) -> list[tuple[Score, ...]]:
         """The rewards of every prompt's completions, all at once; a length counts every token but the end of turn."""
-        samples = [self._sample(completion, prompt) for prompt, group in groups for completion in group]
+        samples = [
+            Sample(text=completion.text, gold=gold, total_tokens=self._num_tokens(completion))
+            for prompt, group in groups
+            for gold in [gold_of(prompt.question.answer, prompt.question.text, self.reward)]
+            for completion in group
+        ]
         scores = iter(self.scorer(samples))
         return [tuple(next(scores) for _ in group) for _, group in groups]
 
-    def _sample(self, completion: Completion, prompt: Prompt) -> Sample:
-        question = prompt.question
-        return Sample(
-            text=completion.text,
-            gold=gold_of(question.answer, question.text, self.reward),
-            total_tokens=len(completion.token_ids) - (completion.token_ids[-1:] == (self.eos_token_id,)),
-        )
+    def _num_tokens(self, completion: Completion) -> int:
+        return len(completion.token_ids) - (completion.token_ids[-1:] == (self.eos_token_id,))
 
 
 def one_answer_format(config: Config, encoder: PromptEncoder, grader: Grader) -> AnswerFormat:

@@ -199,6 +199,7 @@ class RewardConfig(Section):
     malformed: Literal["parts", "zero"] = "parts"  # zero: nothing without two thinks and two answers, in paper too
     relative_tolerance: float = Field(default=0.0, ge=0.0)  # of an answer's number, as a share of the gold's
     absolute_tolerance: float = Field(default=0.0, ge=0.0)
+    decimals: Annotated[int, Field(ge=0)] | Literal["gold"] | None = None  # both numbers are rounded to as many
     workers: Positive = 2  # processes a rank for symbolic comparison and for a function of the user's own
     time_limit: Rate = 5.0  # seconds for one comparison, or one call of that function
     max_error_share: Fraction = 0.02  # of a step's completions that could not be graded; more end the run

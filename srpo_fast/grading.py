@@ -1,15 +1,28 @@
-"""Does an answer say what the gold says? What strings, letters and numbers can tell, in microseconds.
+"""Does an answer say what the gold says? What text, letters, numbers and units can tell, in microseconds.
 
-What only symbolic comparison can tell is left to expressions.py, which may take arbitrarily long. An expression that
-cannot be parsed equals nothing but its own text, on either side.
+What only symbolic comparison can tell is left to expressions.py, which may take arbitrarily long and shares the way
+there, `is_gold`, with quick_verdict:
+
+    choices.py       letters and the options they stand for
+    comparison.py    part by part: lists, intervals, equations, .. (answer_parts.py)
+    quantities.py    numbers and units, within the gold's tolerance (literals.py, units.py)
+    answer_text.py   the normal form that all of these read
 """
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 
-MAX_CHARACTERS = 200  # longer texts are compared as strings
+from srpo_fast.answer_text import is_name, normalized, words
+from srpo_fast.choices import DEFAULT_LETTERS, Options, letter_of, letters_of, marked_text
+from srpo_fast.comparison import Comparison, Judge, squeezed
+from srpo_fast.quantities import EXACT, Tolerance
+
+__all__ = ["EXACT", "Gold", "Tolerance", "Verdict", "is_gold", "quick_verdict"]
+
+_LETTER_GOLD = re.compile(rf"[(\[]? ?([{DEFAULT_LETTERS}]) ?[)\]]?[.:]?|[(\[] ?([a-j]) ?[)\]]|([a-j])\)")
+_MARKED_GOLD = re.compile(rf"(?:\( ?([{DEFAULT_LETTERS}]) ?\)|([{DEFAULT_LETTERS}])[.):]) ?\S.*")
 
 
 class Verdict(StrEnum):
@@ -23,94 +36,78 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tolerance:
-    """How far from the gold's number an answer's may lie: by the larger of a share of the gold and a distance."""
-
-    relative: float = 0.0
-    absolute: float = 0.0
-
-
-EXACT = Tolerance()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Gold:
     """The ground truth of one question; hashable, to be a cache key."""
 
     text: str
-    options: tuple[tuple[str, str], ...] = ()  # (letter, text) of a multiple-choice question; () when it is none
+    options: Options = ()  # (letter, text) of a multiple-choice question; () when it is none
     tolerance: Tolerance = EXACT
-
-
-# the normal form
-_TAG = re.compile(r"</?(?:think|answer|reflection)>")
-_MATH_SPAN = re.compile(r"\$([^$]+)\$")
-_WRAPPER = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}|\\\((.*)\\\)|\\\[(.*)\\\]")
-_MIXED_NUMBER = re.compile(r"(\d+) (\d+) ?/ ?(\d+)")
-_TRANSLATION = str.maketrans({"\N{MINUS SIGN}": "-", "\N{DEGREE SIGN}": r"^\circ"})
-
-# kinds of answers
-NAME = re.compile(r"[^\W\d_][^\d\\^=+*/<>|]*")  # letters and no operator: words, never a product of variables
-_CHOICE_GOLD = re.compile(r"\(?([A-J])[).:]?|\(([a-j])\)")
-_CHOICE = re.compile(r"\(?([A-Ja-j])(?:\)?|[).:].*)|(?i:.*\b(?:answer|option|choice)(?: is)?:?) \(?([A-J])\)?")
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)")
-_MEASURE = re.compile(_NUMBER.pattern + r"(?: |~|\\[,;: ])*(?:\\(?:text|mathrm)\s*\{\s*)?([A-Za-z]+)\}?")
-_OPERATOR = re.compile(r"[\\^=*/<>]|\b(?:sin|cos|tan|log|exp|sqrt)\b")
-_WORD = re.compile(r"[A-Za-z]{3,}")
 
 
 def quick_verdict(answer: str, gold: Gold) -> Verdict | None:
     """Whether `answer`, the value of an answer block, is the gold; None where only symbolic comparison can tell."""
-    if max(len(answer), len(gold.text)) > MAX_CHARACTERS:
-        return _verdict(answer.strip() == gold.text.strip())
-    said, truth = normalized(answer), normalized(gold.text)
-    if not truth:
+    if not _normalized(gold.text) and answer.strip() != gold.text.strip():
         return Verdict.UNPARSABLE_GOLD
-    if not said:
-        return Verdict.WRONG
-    if said == truth:
-        return Verdict.RIGHT
-    if choice := _CHOICE_GOLD.fullmatch(truth):
-        return _verdict(_letter(said) == (choice[1] or choice[2]).upper())
-    if NAME.fullmatch(truth):
-        return _verdict(said.casefold() == truth.casefold())
-    if _have_different_units(said, truth):
-        return Verdict.WRONG
-    said, truth = lone_number(said), lone_number(truth)
-    if _NUMBER.fullmatch(said) and _NUMBER.fullmatch(truth):
-        return _verdict(Decimal(said.replace(",", "")) == Decimal(truth.replace(",", "")))
+    result = is_gold(answer, gold, _cannot_tell)
+    return None if result is None else Verdict.RIGHT if result else Verdict.WRONG
+
+
+def is_gold(answer: str, gold: Gold, judge: Judge) -> bool | None:
+    """Whether the answer is the gold, where `judge` compares expressions; None where it has to and cannot tell."""
+    if answer.strip() == gold.text.strip():
+        return bool(gold.text.strip())
+    said, truth = _normalized(answer), _normalized(gold.text)
+    if not said or not truth:
+        return False
+    comparison = Comparison(judge, gold.tolerance)
+    if gold.options:
+        return _is_option(said, truth, gold.options, comparison)
+    letter = _gold_letter(truth)
+    if letter is None:
+        return comparison.equal(said, truth)
+    if answered := letter_of(said, ()):
+        return answered == letter
+    text = marked_text(truth)
+    return comparison.equal(said, text) if text else is_name(said) and words(said) == words(truth)
+
+
+def _is_option(said: str, truth: str, options: Options, comparison: Comparison) -> bool | None:
+    """Letters against letters where both name one, else the texts they stand for. A letter counts before its text."""
+    texts = {letter: _normalized(text) for letter, text in options}
+    if (true_letters := letters_of(truth, options)) and truth not in texts.values():
+        return letters_of(said, options) == true_letters
+    true_letter, letter = letter_of(truth, options) or _option_of(truth, texts), letter_of(said, options)
+    if true_letter and letter:
+        return letter == true_letter
+    if true_letter is None:
+        return comparison.equal(texts[letter] if letter else said, truth)
+    result = comparison.equal(said, texts[true_letter])
+    if not result or squeezed(said) == squeezed(texts[true_letter]):
+        return result
+    others = (text for letter, text in texts.items() if letter != true_letter)
+    return not any(comparison.equal(said, text) for text in others)  # "12" is neither 12 cm nor 12 m
+
+
+@lru_cache(maxsize=2**12)
+def _gold_letter(truth: str) -> str | None:
+    """The letter of a gold that is one, alone or before its text, where the options are unknown."""
+    if alone := _LETTER_GOLD.fullmatch(truth):
+        return next(letter for letter in alone.groups() if letter).upper()
+    marked = _MARKED_GOLD.fullmatch(truth)
+    return (marked[1] or marked[2]) if marked else None
+
+
+def _option_of(truth: str, texts: dict[str, str]) -> str | None:
+    """The letter of the option whose text the gold is: the same text, else the only one of the same value."""
+    if same := [letter for letter, text in texts.items() if words(text) == words(truth)]:
+        return same[0] if len(same) == 1 else None
+    comparison = Comparison(_cannot_tell)
+    equal = [letter for letter, text in texts.items() if comparison.equal(text, truth)]
+    return equal[0] if len(equal) == 1 else None
+
+
+def _cannot_tell(answer: str, gold: str, tolerance: Tolerance) -> None:
     return None
 
 
-def normalized(text: str) -> str:
-    """The text without our tags, delimiters of mathematics, \\text-like wrappers, odd spaces and a final period."""
-    text = " ".join(_TAG.sub("", text).translate(_TRANSLATION).replace(r"\$", "").split())
-    spans = _MATH_SPAN.findall(text)
-    text = (spans[0] if len(spans) == 1 else text).strip(" $").removesuffix(".").rstrip(" $")
-    text = _MIXED_NUMBER.sub(r"\1\\frac{\2}{\3}", text)
-    while wrapper := _WRAPPER.fullmatch(text):
-        text = next(inner for inner in wrapper.groups() if inner is not None).strip(" $")
-    return text
-
-
-def _letter(answer: str) -> str | None:
-    choice = _CHOICE.fullmatch(answer)
-    return (choice[1] or choice[2]).upper() if choice else None
-
-
-def _have_different_units(answer: str, gold: str) -> bool:
-    """Both are a number and a word, and the words differ; math-verify would drop many units and compare the numbers."""
-    answer_measure, gold_measure = _MEASURE.fullmatch(answer), _MEASURE.fullmatch(gold)
-    return bool(answer_measure and gold_measure and answer_measure[1] != gold_measure[1])
-
-
-def lone_number(text: str) -> str:
-    """The number of a phrase that holds exactly one ("about 12 apples"); any other text as it is."""
-    if _OPERATOR.search(text) or not _WORD.search(text):
-        return text
-    numbers = _NUMBER.findall(text)
-    return numbers[0] if len(numbers) == 1 else text
-
-
-def _verdict(is_right: bool) -> Verdict:
-    return Verdict.RIGHT if is_right else Verdict.WRONG
+_normalized = lru_cache(maxsize=2**14)(normalized)

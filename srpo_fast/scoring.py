@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from srpo_fast.batch import Score
+from srpo_fast.choices import options_in
 from srpo_fast.config import RewardConfig
 from srpo_fast.grading import Gold, Tolerance
 from srpo_fast.responses import Response, final_value, parse
@@ -52,8 +53,10 @@ def make_scorer(settings: RewardConfig, count_tokens: TokenCounter, grader: Grad
 
 def gold_of(answer: str, question: str, settings: RewardConfig) -> Gold:
     """What answers to `question` are compared with. answer: the ground truth."""
-    tolerance = Tolerance(relative=settings.relative_tolerance, absolute=settings.absolute_tolerance)
-    return Gold(text=answer, tolerance=tolerance)
+    tolerance = Tolerance(
+        relative=settings.relative_tolerance, absolute=settings.absolute_tolerance, decimals=settings.decimals
+    )
+    return Gold(text=answer, options=options_in(question), tolerance=tolerance)
 
 
 Answers = tuple[str | None, str | None]  # the first and the second answer block; None: none, or it does not count

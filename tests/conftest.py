@@ -25,6 +25,40 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+FAULTY_CHECKS = """
+import ctypes, os, time
+from srpo_fast import expressions
+
+symbolic_verdict = expressions.symbolic_verdict
+
+
+def faulty(answer, gold):
+    with open(os.environ["CHECKED"], "a") as file:
+        print(answer, file=file)
+    if "91" in answer: time.sleep(600)
+    if "92" in answer: ctypes.string_at(0)
+    if "93" in answer: os._exit(3)
+    if "94" in answer: raise ValueError("no such thing")
+    return symbolic_verdict(answer, gold)
+
+
+expressions.symbolic_verdict = faulty
+"""
+
+
+@pytest.fixture
+def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Symbolic checks in workers started now hang (91), crash (92), exit (93) or raise (94): the number in the answer.
+
+    The file lists the answers that came to a worker.
+    """
+    (tmp_path / "sitecustomize.py").write_text(FAULTY_CHECKS)
+    (tmp_path / "checked").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("CHECKED", str(tmp_path / "checked"))
+    return tmp_path / "checked"
+
+
 @pytest.fixture(scope="session")
 def one_process() -> "Iterator[Parallel]":
     """The process group of one rank: policies, engines and checkpoints of all tests share it."""

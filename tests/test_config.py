@@ -183,6 +183,12 @@ def test_a_weight_that_would_change_nothing_is_refused(variant):
     assert f"effectiveness_weight (0.0) has no effect with variant {variant}" in message
 
 
+@pytest.mark.parametrize("variant", ["openrlhf", "two_step", "grpo", "mine.py:pays"])
+def test_a_gate_that_would_change_nothing_is_refused(variant):
+    message = refusal(f"reward.variant={variant}", "reward.malformed=zero")
+    assert f"malformed zero has no effect with variant {variant}" in message
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [("a: [", "not valid YAML"), ("- a\n- b\n", "must hold a mapping of sections, got list"), ("", "got NoneType")],

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from srpo_fast.comparison import MAX_CHARACTERS
 from srpo_fast.expressions import is_correct
-from srpo_fast.grading import MAX_CHARACTERS
 
 EQUAL = [
     ("9", "9"),

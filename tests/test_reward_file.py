@@ -76,6 +76,34 @@ def test_the_variant_may_be_a_function_in_a_file(path, capsys, tmp_path):
     assert "expected a function more" in refusal(capsys, path, "--variant", f"{tmp_path}/mine.py:more")
 
 
+def test_a_question_says_what_its_letters_stand_for(capsys, tmp_path):
+    path = tmp_path / "choices.jsonl"
+    line = {"completion": RIGHT.replace("{2}", "{12 cm}"), "answer": "B", "question": "Which?\nA. 10 cm\nB. 12 cm"}
+    path.write_text("\n".join(json.dumps(line | change) for change in ({}, {"answer": "A"}, {"question": ""})))
+    assert [line["first_correct"] for line in scores(capsys, path)] == [True, False, False]
+
+
+def test_a_check_that_hangs_or_crashes_is_a_reason_of_its_line_only(checked, capsys, tmp_path):
+    lines = [
+        {"id": value, "completion": RIGHT.replace("{2}", f"{{{value}}}"), "answer": "2x"}
+        for value in ("x+x", "x^2+91", "x^2+92", "x^2+1", "2x")
+    ]
+    path = tmp_path / "faulty.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    scored = scores(capsys, path, "--variant", "grpo")
+    assert [line["id"] for line in scored] == [line["id"] for line in lines]
+    assert [line["total"] for line in scored] == [1.0, 0.5, 0.5, 0.5, 1.0]
+    reasons = [[], ["grading_timeout"], ["grading_crash"], ["first_wrong"], []]
+    assert [line["reasons"] for line in scored] == reasons
+
+
+def test_an_object_has_these_keys_and_no_others(path, capsys):
+    for line in scores(capsys, path):
+        assert list(line) == ["id", "total", "parts", "first_correct", "second_correct", "reasons"]
+        assert list(line["parts"]) == ["format", "accuracy", "effectiveness", "reflection_format", "length"]
+        assert line["total"] == pytest.approx(sum(line["parts"].values()))
+
+
 def test_a_tokenizer_counts_in_place_of_words(path, capsys, untrained_model):
     by_words, by_tokens = scores(capsys, path), scores(capsys, path, "--tokenizer", untrained_model)
     assert by_words[0]["parts"]["length"] != by_tokens[0]["parts"]["length"]
@@ -111,6 +139,7 @@ def test_ids_are_printed_as_they_are(capsys, tmp_path):
         ('{"completion": "x", "answer": null}', "field answer: expected text or a number, got None"),
         ('{"completion": "x", "answer": true}', "field answer: expected text or a number, got True"),
         ('{"completion": "x", "answer": "2", "id": [1]}', "field id: expected text or a whole number"),
+        ('{"completion": "x", "answer": "2", "question": 1}', "field question: expected text, got 1"),
     ],
 )
 def test_a_bad_line_is_one_error_that_names_it(capsys, tmp_path, line, says):

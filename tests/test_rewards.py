@@ -1,10 +1,7 @@
 import json
 import math
-import time
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from srpo_fast.config import RewardConfig
 from srpo_fast.grading import Gold
@@ -170,6 +167,33 @@ def test_no_i_eff_is_a_weight_of_zero():
     assert scored.reasons == ("first_wrong",)
 
 
+def test_the_ablation_without_effectiveness_and_length_is_two_weights_of_zero():
+    scored = score_one(RewardConfig(effectiveness_weight=0.0, length_weight=0.0))
+    for first, second in ((RIGHT, RIGHT), (RIGHT, WRONG)):
+        assert scored(first + REFLECTION + second, "2", TARGET).total == 1.25
+    for first, second in ((WRONG, RIGHT), (WRONG, WRONG)):
+        assert scored(first + REFLECTION + second, "2", TARGET).total == 0.75
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.3])
+def test_alpha_is_the_weight_of_the_length(alpha):
+    scored = score_one(RewardConfig(length_weight=alpha))(RIGHT + REFLECTION + RIGHT, "2", TARGET)
+    assert scored.total == pytest.approx(1.5 + alpha)
+
+
+@pytest.mark.parametrize("text", [RIGHT, RIGHT + REFLECTION, RIGHT + REFLECTION + "<think>a</think>", "", "2"])
+def test_malformed_zero_pays_nothing_without_two_solutions(text):
+    scored = score_one(RewardConfig(malformed="zero"))(text, "2", TARGET)
+    assert scored.total == 0.0
+    assert scored.reasons[-1] == "not_two_solutions"
+    assert scored.first_correct is (RIGHT in text)
+
+
+@pytest.mark.parametrize("text", [RIGHT + REFLECTION + RIGHT, RIGHT + RIGHT, "Well. " + WRONG + REFLECTION + RIGHT])
+def test_malformed_zero_pays_the_parts_of_two_solutions(text):
+    assert score_one(RewardConfig(malformed="zero"))(text, "2", TARGET) == score(text, "2", TARGET)
+
+
 def test_no_f_len_is_a_weight_of_zero():
     scored = score_one(RewardConfig(length_weight=0.0))(RIGHT + REFLECTION + RIGHT, "2", TARGET)
     assert (scored.length, scored.total) == (0.0, 1.5)
@@ -192,50 +216,3 @@ def test_two_step_thinking_pays_for_the_task_and_for_what_the_second_step_did(te
     assert (scored.format, scored.accuracy, scored.effectiveness) == parts
     assert (scored.reflection_format, scored.length, scored.total) == (0.0, 0.0, sum(parts))
     assert scored.reasons == reasons
-
-
-# (lowest, highest) total
-RANGES = {"paper": (0.0, 1.6), "openrlhf": (0.0, 1.6), "two_step": (0.0, 1.25), "grpo": (0.0, 1.0)}
-TAGS = [f"<{slash}{kind}>" for slash in ("", "/") for kind in ("think", "answer", "reflection")]
-pieces = st.lists(st.sampled_from([RIGHT, WRONG, REFLECTION, *TAGS, "text", " ", "<answer>2</answer>"]))
-
-
-@pytest.mark.parametrize("variant", RANGES)
-@settings(deadline=None, max_examples=200)
-@given(st.text() | pieces.map("".join), st.sampled_from(["2", "B", ""]), st.integers(0, 4096))
-def test_any_completion_gets_a_total_in_range_that_is_the_sum_of_its_parts(variant, text, gold, total_tokens):
-    scored = score_one(RewardConfig(variant=variant))(text, gold, total_tokens)
-    parts = (scored.format, scored.accuracy, scored.effectiveness, scored.reflection_format, scored.length)
-    lowest, highest = RANGES[variant]
-    assert scored.total == pytest.approx(sum(parts))
-    assert lowest <= scored.total <= highest
-    assert len(set(scored.reasons)) == len(scored.reasons)
-    assert all(isinstance(reason, str) for reason in scored.reasons)
-
-
-@settings(deadline=None)
-@given(pieces.map("".join), st.integers(0, 4096))
-def test_only_a_completion_without_reasons_earns_everything(text, total_tokens):
-    scored = score(text, "2", total_tokens)
-    assert scored.total < 1.6 or not scored.reasons
-
-
-@pytest.mark.parametrize("variant", RANGES)
-@pytest.mark.parametrize(
-    "text",
-    [
-        RIGHT * 20_000,
-        (RIGHT + REFLECTION) * 20_000,
-        "<think></think>" * 50_000,
-        "<think><answer>" * 50_000,
-        "<reflection>" * 100_000 + RIGHT,
-        "<" * 1_000_000,
-        RIGHT + REFLECTION + "<think>" + " " * 1_000_000 + "</think><answer>" + r"\boxed{" * 50_000 + "</answer>",
-    ],
-    ids=lambda text: f"{text[:20]}...",
-)
-def test_hostile_completion_takes_linear_time(variant, text):
-    # well below a second each; anything quadratic would take minutes
-    start = time.perf_counter()
-    score_one(RewardConfig(variant=variant))(text, "2", TARGET)
-    assert time.perf_counter() - start < 10
