@@ -72,6 +72,14 @@ def reward(options: argparse.Namespace) -> int:
     return 0
 
 
+def reflect(options: argparse.Namespace) -> int:
+    """Stage 1 alone: first answers, reflections, an SFT file. Started again after any end, it goes on."""
+    config = load_config(options.config, options.overrides)
+    from srpo_fast.reflection.alone import reflect_alone
+
+    return reflect_alone(config, options.out, as_json=options.json)
+
+
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="srpo", description="SRPO for Qwen2.5-VL")
     commands = root.add_subparsers(required=True, metavar="command")
@@ -89,6 +97,14 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("config", type=Path, metavar="F.yaml")
     command.add_argument("overrides", nargs="*", metavar="section.key=value")
     command.set_defaults(run_command=validate)
+
+    command = commands.add_parser("reflect", help=reflect.__doc__)
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="where everything is kept (default: run.dir/reflection)"
+    )
+    command.add_argument("--json", action="store_true", help="print the statistics as one JSON object, the last line")
+    add_config_arguments(command)
+    command.set_defaults(run_command=reflect)
 
     add_data_commands(commands.add_parser("data", help=inspection.__doc__))
 

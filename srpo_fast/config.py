@@ -5,6 +5,7 @@ The defaults here are the paper's where it gives a value; configs/*.yaml say whe
 
 import argparse
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from srpo_fast.presets import PRESETS, ObjectiveName
 
+EMBEDDED = "embedded"  # in the place of a model or a file: the task, model and teacher that need no download
 DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "embedded.yaml"
 
 Positive = Annotated[int, Field(ge=1)]
@@ -107,25 +109,70 @@ class EndpointConfig(Section):
         return self
 
 
-class ReflectionConfig(Section):
-    """Stage 1: whose answers, how many, and who reflects."""
+class JudgeConfig(Section):
+    """Which first answers are worth a reflection, right or wrong."""
 
-    teacher: Literal["embedded"]
-    prompts: Positive = 10_000
-    right_share: Fraction | None = 0.3  # of first answers among the records; None: as sampled
-    temperature: float = Field(default=0.2, ge=0.0)
+    endpoint: EndpointConfig
+    threshold: Annotated[int, Field(ge=1, le=5)] = 3  # the least quality, of 5; the paper names none
+
+
+class LocalTeacherConfig(Section):
+    """A teacher in this process, sampled by vLLM: for `srpo reflect`, where no policy is trained beside it."""
+
+    path: Path  # a Hugging Face directory
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    tp: Positive = 1
+    max_prompt_tokens: Positive = 8192
+    max_tokens: Positive = 2048
+    temperature: float = Field(default=0.7, ge=0.0)
+    max_num_seqs: Positive = 64
+    kv_cache_gib: float = Field(default=4.0, gt=0.0)
+
+
+class ReflectionConfig(Section):
+    """Stage 1: whose answers, how many, and who reflects. Everything it finds out is kept in run.dir/reflection."""
+
+    teacher: Literal["embedded"] | EndpointConfig | LocalTeacherConfig
+    pool: str | None = None  # a file of questions, or "embedded"; None: data.train
+    image_root: Path | None = None  # relative image paths of that file start here; None: its folder
+    prompts: Positive = 100_000  # questions drawn from the pool and answered
+    records: Positive = 10_000  # SFT examples wanted
+    answerer: EndpointConfig | None = None  # who gives the first answers; None: the policy, in this process
+    temperature: float = Field(default=0.2, ge=0.0)  # of the first answers
     max_tokens: Positive = 1024
+    judge: JudgeConfig | None = None  # None: every finished answer of the right form is good enough
+    right_share: Fraction | None = 0.3  # of first answers among the records; None: as sampled
+    think_blocks: Literal[1, 2] = 1  # 2: the second answer is reasoned, too, as in stage 2; 1: as published
+    leaks: Literal["count", "refuse"] = "count"  # reflections that merely state the answer
+
+    @field_validator("teacher", mode="wrap")
+    @classmethod
+    def _one_of_three(cls, value: Any, validate: Callable[[Any], Any]) -> Any:
+        """Only the errors of the kind that is meant."""
+        if isinstance(value, dict):
+            return (LocalTeacherConfig if "path" in value else EndpointConfig).model_validate(value)
+        if isinstance(value, str) and value != "embedded":
+            raise ValueError(
+                f"expected embedded, a section with the base_url and model of a server, or one with the path of a "
+                f"model directory, got {value!r}"
+            )
+        return validate(value)
+
+
+FirstAnswerLoss = Literal["always", "when_right", "never"]
 
 
 class ColdStartConfig(Section):
-    """SFT on the reflection records."""
+    """SFT on the examples of stage 1, or of any file in the published SFT format."""
 
+    data: Path | None = None  # such a file; None: what the reflection section makes
+    image_root: Path | None = None  # relative image paths of that file start here; None: its folder
     epochs: float = Field(default=1.0, gt=0)
     batch_size: Positive = 16
     lr: Rate = 1e-5
     warmup_share: Fraction = 0.1
     decay_share: Fraction = 0.9  # of the updates, at the end, over which the rate falls to zero
-    first_answer_loss: Literal["always", "when_right"] = "always"
+    first_answer_loss: FirstAnswerLoss = "always"  # right: it equals the last answer
 
 
 class RolloutConfig(Section):
@@ -273,8 +320,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _stages_agree(self) -> "Config":
-        if (self.reflection is None) != (self.cold_start is None):
-            raise ValueError("reflection and cold_start are one stage: give both sections or neither")
+        self._stage_1_is_whole()
         if self.evaluation.every and self.data.validation is None:
             raise ValueError("evaluation.every needs questions: set data.validation, or evaluation.every=0")
         if self.advantage.accuracy_low > self.advantage.accuracy_high:
@@ -287,9 +333,19 @@ class Config(Section):
                 f"optimizer.tokens_per_micro_batch={self.optimizer.tokens_per_micro_batch} holds no sequence of "
                 f"data.max_prompt_tokens + rollout.max_tokens = {longest}; raise it, or lower one of these"
             )
-        if self.reflection and self.reflection.max_tokens > self.rollout.max_tokens:
-            raise ValueError("reflection.max_tokens is above rollout.max_tokens, for which the engine is built")
         return self
+
+    def _stage_1_is_whole(self) -> None:
+        reflection, cold_start = self.reflection, self.cold_start
+        if cold_start and cold_start.data:
+            if reflection:
+                raise ValueError("cold_start.data takes the place of the reflection section: set reflection=null")
+        elif (reflection is None) != (cold_start is None):
+            raise ValueError(
+                "reflection and cold_start are one stage: give both sections or neither, or cold_start.data with a file"
+            )
+        if reflection and reflection.answerer is None and reflection.max_tokens > self.rollout.max_tokens:
+            raise ValueError("reflection.max_tokens is above rollout.max_tokens, for which the engine is built")
 
 
 def load_config(path: Path, overrides: list[str]) -> Config:
@@ -320,7 +376,13 @@ def config_from_arguments(arguments: list[str]) -> Config:
     parser = argparse.ArgumentParser(prog="train.py", description="Trains Qwen2.5-VL with SRPO.")
     add_config_arguments(parser)
     options = parser.parse_intermixed_args(arguments)
-    return load_config(options.config, options.overrides)
+    config = load_config(options.config, options.overrides)
+    if config.reflection and isinstance(config.reflection.teacher, LocalTeacherConfig):
+        raise ConfigError(
+            "a teacher that is a model directory has no room beside the policy that is trained; run `srpo reflect` "
+            "with this config, then train with reflection=null and cold_start.data=<its sft.json>"
+        )
+    return config
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

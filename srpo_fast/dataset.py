@@ -38,6 +38,11 @@ class QuestionFile(Sequence[Question]):
     def __len__(self) -> int:
         return len(self._slots)
 
+    @property
+    def ids(self) -> list[str]:
+        """The questions' ids, without looking at an image."""
+        return [entry.id for entry in self._entries]
+
     @overload
     def __getitem__(self, index: int) -> Question: ...
     @overload

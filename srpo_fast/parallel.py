@@ -104,6 +104,26 @@ def agree(make: Callable[[], T], parallel: Parallel) -> T:
     return made  # type: ignore[return-value]
 
 
+def from_main(make: Callable[[], T], parallel: Parallel) -> T:
+    """What `make` returns on rank 0, on every rank, however long it takes. A UserError of rank 0 is raised by all."""
+    if parallel.world == 1:
+        return make()
+    # a group of its own, because its members wait for hours without being in any trouble
+    group = dist.new_group(backend="gloo", timeout=timedelta(days=365))
+    outcome: list[tuple[T | None, str | None]] = [(None, None)]
+    if parallel.is_main:
+        try:
+            outcome = [(make(), None)]
+        except UserError as error:
+            outcome = [(None, str(error))]
+    dist.broadcast_object_list(outcome, src=0, group=group)
+    dist.destroy_process_group(group)
+    made, error = outcome[0]
+    if error is not None:
+        raise UserError(error)
+    return made  # type: ignore[return-value]
+
+
 def gather_from_engines(mine: T, parallel: Parallel) -> list[T]:
     """What every engine's ranks hold, in engine order, on every rank. TP ranks must hold equal values.
 

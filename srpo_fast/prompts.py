@@ -107,6 +107,13 @@ class PromptEncoder:
         """The tokens of `text` by itself; what looks like a special token is words."""
         return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
 
+    def token_starts(self, text: str) -> list[int]:
+        """Where in `text` each of its tokens begins."""
+        encoding = self._tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+        )
+        return [start for start, _ in encoding["offset_mapping"]]
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """How many tokens every text is by itself."""
         return [len(ids) for ids in self._tokenizer(list(texts), add_special_tokens=False).input_ids] if texts else []

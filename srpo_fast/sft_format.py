@@ -48,7 +48,8 @@ def write_sft(path: Path, examples: Iterable[SftExample]) -> None:
     Raises UserError when an example has more or fewer marks than images.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+    # a reply cut off may end in half a character, which no file can hold
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", errors="replace") as file:
         separator = "["
         for example in examples:
             file.write(f"{separator}\n{json.dumps(_item(example, path), ensure_ascii=False)}")

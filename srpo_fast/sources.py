@@ -5,30 +5,27 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from srpo_fast.batch import Question
-from srpo_fast.config import Config, ConfigError
+from srpo_fast.config import EMBEDDED, Config, ConfigError
 from srpo_fast.dataset import QuestionFile, read_questions
 from srpo_fast.embedded.base import RECIPE, ensure_base_model
-from srpo_fast.embedded.task import load_questions, load_samples
-from srpo_fast.embedded.teacher import EmbeddedTeacher
-from srpo_fast.monitor.run_monitor import Monitor
+from srpo_fast.embedded.task import load_questions
+from srpo_fast.monitor.progress import Phases
 from srpo_fast.parallel import Parallel, barrier, merge_over_world
 from srpo_fast.quarantine import Quarantine
-from srpo_fast.reflection.teacher import Teacher
 
 Split = Literal["train", "validation", "heldout"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-EMBEDDED = "embedded"
 EMBEDDED_TRAIN_QUESTIONS = 16_384
 
 
-def resolve_model(config: Config, parallel: Parallel, monitor: Monitor) -> Path:
+def resolve_model(config: Config, parallel: Parallel, display: Phases) -> Path:
     """The Hugging Face directory of the base policy; the embedded one is trained first, by rank 0, unless it exists."""
     if config.model.path != EMBEDDED:
         return Path(config.model.path)
     root = config.run.dir.parent / "embedded_base"
     if parallel.is_main:
-        with monitor.phase("base", RECIPE.steps, label="base policy") as bar:
+        with display.phase("base", RECIPE.steps, label="base policy") as bar:
             ensure_base_model(root, config.run.seed, lambda done, total: bar.advance())
     barrier()
     return ensure_base_model(root, config.run.seed, lambda done, total: None)  # found, not made
@@ -70,9 +67,3 @@ def _require_same(questions: QuestionFile, parallel: Parallel) -> None:
             f"{questions.path}: ranks read different questions ({bad} cannot be used); the file and its images must "
             "be the same on every machine"
         )
-
-
-def open_teacher(config: Config) -> Teacher:
-    if config.data.train != EMBEDDED:
-        raise ConfigError(f"reflection.teacher=embedded knows only data.train=embedded, got {config.data.train}")
-    return EmbeddedTeacher(load_samples("train", EMBEDDED_TRAIN_QUESTIONS, config.run.seed))

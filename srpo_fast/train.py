@@ -33,11 +33,11 @@ from srpo_fast.prompt_source import PromptSource, encode_usable
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.quarantine import Quarantine
 from srpo_fast.reflection import cold_start
-from srpo_fast.reflection.records import balance, reflect_on
+from srpo_fast.reflection.policy_answers import examples_of_policy
 from srpo_fast.reward_watch import RewardAlarm, RewardWatch
 from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
 from srpo_fast.sequences import training_sequences
-from srpo_fast.sources import open_questions, open_teacher, resolve_model
+from srpo_fast.sources import open_questions, resolve_model
 from srpo_fast.verdicts import Grader
 from srpo_fast.weight_sync import EngineMismatch, sync_weights
 
@@ -100,26 +100,19 @@ class Trainer:
     # --- stage 1: the form of reflection ---
 
     def stage_1(self) -> None:
-        config = self.config
-        assert config.reflection is not None
-        assert config.cold_start is not None
-        questions = self.train[: config.reflection.prompts]
-        sampling = Sampling(
-            samples=1, temperature=config.reflection.temperature, max_tokens=config.reflection.max_tokens,
-            stream=(config.run.seed, "stage 1"),
-        )  # fmt: skip
-        with self.monitor.phase("stage_1", len(questions), label="stage 1: first answers") as bar:
-            groups = self.sample(self.encode(questions, self.one_answer), sampling, self.one_answer, bar.advance)
-        records = balance(reflect_on(groups, open_teacher(config)), config.reflection.right_share, config.run.seed)
-        sequences = cold_start.training_sequences(
-            records, self.encoder, self.rollout_format.system_prompt, config.cold_start
+        config, settings = self.config, self.config.cold_start
+        assert settings is not None
+        file = settings.data or examples_of_policy(
+            config, self.encoder, partial(self.sample, answer_format=self.one_answer), self.parallel, self.monitor
         )
-        self.monitor.note(f"stage 1: {len(sequences):,} reflections on {len(groups):,} first answers")
-        updates = cold_start.num_updates(len(sequences), config.cold_start)
+        sequences = cold_start.open_sequences(file, config, self.encoder, self.parallel, self.monitor.note)
+        updates = cold_start.num_updates(len(sequences), settings)
         with self.monitor.phase("stage_1", updates, label="stage 1: SFT") as bar:
-            cold_start.run_cold_start(
-                self.policy, sequences, self.pack, config.cold_start, config.optimizer, bar.advance
+            left_out = cold_start.run_cold_start(
+                self.policy, sequences, self.pack, settings, config.optimizer, bar.advance
             )
+        if left_out:
+            self.monitor.note(f"{len(left_out):,} examples are left out; the first: {min(left_out.items())[1]}")
         sync_weights(self.policy, self.engine)
 
     # --- stage 2: reflection-aware RL ---

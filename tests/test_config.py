@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from srpo_fast.config import DEFAULT_CONFIG, Config, ConfigError, dump_config, load_config
+from srpo_fast.config import (
+    DEFAULT_CONFIG,
+    Config,
+    ConfigError,
+    EndpointConfig,
+    LocalTeacherConfig,
+    dump_config,
+    load_config,
+)
 
 CONFIGS = sorted(DEFAULT_CONFIG.parent.glob("*.yaml"))
 
@@ -121,7 +129,40 @@ def test_an_override_that_cannot_be_meant_says_why(override, says):
 
 
 def test_stage_1_needs_both_of_its_sections():
-    assert refusal("cold_start=null").endswith("reflection and cold_start are one stage: give both sections or neither")
+    message = refusal("cold_start=null")
+    assert "reflection and cold_start are one stage: give both sections or neither, or cold_start.data" in message
+
+
+def test_a_file_takes_the_place_of_the_reflection_section():
+    assert "set reflection=null" in refusal("cold_start.data=x.json")
+    config = load_config(DEFAULT_CONFIG, ["cold_start.data=x.json", "reflection=null"])
+    assert config.cold_start.data == Path("x.json")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "says"),
+    [
+        ("o4-mini", "expected embedded, a section with the base_url and model of a server, or one with the path"),
+        ("{model: m, bas_url: 'http://x'}", "unknown key reflection.teacher.bas_url; did you mean"),
+        ("{path: m, tpp: 3}", "unknown key reflection.teacher.tpp; did you mean reflection.teacher.tp?"),
+        ("{base_url: 'http://x'}", "missing key reflection.teacher.model"),
+    ],
+)
+def test_what_is_wrong_with_a_teacher_is_said_of_the_kind_that_is_meant(teacher, says):
+    message = refusal(f"reflection.teacher={teacher}")
+    assert says in message
+    assert message.count(";") <= 1
+
+
+def test_a_teacher_is_a_program_a_server_or_a_model():
+    for teacher, kind in [("{model: m}", EndpointConfig), ("{path: /m}", LocalTeacherConfig), ("embedded", str)]:
+        assert isinstance(load_config(DEFAULT_CONFIG, [f"reflection.teacher={teacher}"]).reflection.teacher, kind)
+
+
+def test_the_policy_may_not_answer_longer_than_its_engine_allows_but_a_server_may():
+    assert "reflection.max_tokens is above rollout.max_tokens" in refusal("reflection.max_tokens=65")
+    config = load_config(DEFAULT_CONFIG, ["reflection.max_tokens=65", "reflection.answerer={model: m}"])
+    assert config.reflection.answerer.model == "m"
 
 
 def test_the_length_reward_needs_its_bounds_in_order():

@@ -100,6 +100,22 @@ def test_an_array_holds_the_same_records_as_lines(folder):
         assert (one.id, one.text, one.answer) == (other.id, other.text, other.answer)
 
 
+def test_byte_order_marks_and_windows_line_ends(folder):
+    (folder / "q.jsonl").write_bytes(
+        b'\xef\xbb\xbf{"question": "a", "answer": "1"}\r\n{"question": "b", "answer": "2"}\r\n'
+    )
+    (folder / "q.json").write_bytes(b'\xef\xbb\xbf [{"question": "a", "answer": "1"}]')
+    lines, array = read(folder / "q.jsonl"), read(folder / "q.json")
+    assert [q.text for q in lines] + [q.text for q in array] == ["a", "b", "a"]
+    assert not lines.problems
+
+
+def test_a_folder_without_tables_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"expected parquet files or a saved data set at .*empty"):
+        read(tmp_path / "empty")
+
+
 def test_blank_lines_and_unicode_line_ends_do_not_count_as_lines(folder):
     path = folder / "q.jsonl"
     path.write_text('{"question": "a\u2028b", "answer": "1"}\n\n{"question": "c", "answer": "2"}\n', encoding="utf-8")

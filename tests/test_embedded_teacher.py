@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from srpo_fast.embedded.task import careful_answer, direct_answer, load_samples
+from srpo_fast.embedded.task import careful_thought, direct_answer, load_samples
 from srpo_fast.embedded.teacher import EmbeddedTeacher
 
 
@@ -20,7 +20,7 @@ def first_answer(digits, result):
 def test_a_right_answer_is_ok(sample):
     reflection = EmbeddedTeacher([sample]).reflect(sample.question, direct_answer(sample))
     assert reflection.text == "ok"
-    assert reflection.second == careful_answer(sample)
+    assert reflection.reasoning == careful_thought(sample)
 
 
 def test_the_first_digit_read_wrong_is_named(sample):
@@ -38,7 +38,7 @@ def test_a_wrong_reading_is_named_even_when_the_answer_is_right(sample):
 def test_a_right_reading_with_a_wrong_answer_is_called_wrong(sample):
     reflection = EmbeddedTeacher([sample]).reflect(sample.question, first_answer(sample.digits, 37))
     assert reflection.text == "answer wrong"
-    assert f"boxed{{{sample.question.answer}}}" in reflection.second
+    assert reflection.reasoning == careful_thought(sample)
 
 
 def test_a_first_answer_that_goes_on_after_its_reading_is_judged_too(sample):

@@ -12,8 +12,8 @@ from PIL import Image
 
 from srpo_fast.bad_record import BadRecord
 from srpo_fast.dataset import QuestionFile, read_questions
+from srpo_fast.formats.descriptions import description_in, read_descriptions
 from srpo_fast.formats.entry import Entry
-from srpo_fast.formats.pools import describe, parse_descriptions
 from srpo_fast.formats.recognise import FIELDS, as_object, parse_record
 from srpo_fast.formats.writers import write_parquet, write_rl_lines
 
@@ -251,14 +251,16 @@ def test_a_chat_that_mentions_the_mark_has_no_image_there():
     assert parse_record(record).text == "<image>What does < image> mean? < image>"
 
 
-def test_descriptions():
-    assert describe(LLAVA_COT["conversations"][1]["value"]) == "Ice and steam."
-    assert describe(MULBERRY["messages"][1]["content"]) == "Three cubes."
-    assert describe("nothing of the kind") is None
+def test_descriptions(tmp_path):
+    assert description_in(LLAVA_COT["conversations"][1]["value"]) == "Ice and steam."
+    assert description_in(MULBERRY["messages"][1]["content"]) == "Three cubes."
+    assert description_in("nothing of the kind") is None
     lines = [{"image": "a.png", "description": "A line."}, {"image": "b.png", "description": ""}]
-    assert parse_descriptions(lines) == {"a.png": "A line.", "b.png": ""}
-    with pytest.raises(BadRecord, match="expected the fields image and description"):
-        parse_descriptions([{"image": "a.png"}])
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert read_descriptions(tmp_path / "d.jsonl") == {"a.png": "A line.", "b.png": ""}
+    (tmp_path / "d.jsonl").write_text('{"image": "a.png"}')
+    with pytest.raises(ValueError, match=r"d\.jsonl, line 1: expected texts in image and description, got image"):
+        read_descriptions(tmp_path / "d.jsonl")
 
 
 # --- files ---

@@ -55,6 +55,11 @@ def test_marks_that_an_answer_only_mentions_are_not_counted_by_any_reader(tmp_pa
     assert read_sft(tmp_path / "sft.json")[0].assistant == "the < image> shows"
 
 
+def test_half_a_character_does_not_stop_a_file(tmp_path):
+    write_sft(tmp_path / "sft.json", [example(assistant="cut \ud83d")])
+    assert read_sft(tmp_path / "sft.json")[0].assistant == "cut ?"
+
+
 def test_an_empty_file_is_an_array(tmp_path):
     write_sft(tmp_path / "sft.json", [])
     assert json.loads((tmp_path / "sft.json").read_text()) == []

@@ -12,17 +12,15 @@ import torch
 import yaml
 from PIL import Image
 
-from srpo_fast.batch import TrainingSequence
 from srpo_fast.config import DEFAULT_CONFIG, ColdStartConfig, load_config
 from srpo_fast.embedded.base import Recipe, Stage, ensure_base_model
-from srpo_fast.embedded.task import SYSTEM_DIRECT, SYSTEM_REFLECT, Sample, direct_answer, load_samples
+from srpo_fast.embedded.task import SYSTEM_DIRECT, SYSTEM_REFLECT, Sample, careful_answer, direct_answer, load_samples
 from srpo_fast.embedded.teacher import EmbeddedTeacher
 from srpo_fast.monitor.run_directory import open_run, read_jsonl
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy.hf_directory import HFDirectory
-from srpo_fast.prompts import PromptEncoder
-from srpo_fast.reflection.cold_start import run_cold_start, training_sequence
-from srpo_fast.reflection.teacher import ReflectionRecord
+from srpo_fast.reflection.cold_start import SftSequences, run_cold_start
+from srpo_fast.sft_format import SftExample
 from tests.launch import run_script
 from tests.policy_case import OPTIMIZER, open_encoder, open_policy, packer
 
@@ -49,31 +47,26 @@ def base_model(one_process: Parallel, tmp_path_factory: pytest.TempPathFactory) 
     root = tmp_path_factory.mktemp("base")
     source = ensure_base_model(root, 0, lambda done, total: None, SHORT)
     encoder, policy = open_encoder(source), open_policy(source, one_process)
-    teacher, lessons = EmbeddedTeacher(samples := load_samples("train", 64, 0)), []
-    for sample in samples:
-        record = right_record(teacher, sample)
-        lessons += [training_sequence(record, encoder, SYSTEM_REFLECT, LESSONS), one_answer(record, encoder)]
-    run_cold_start(policy, lessons, packer(source, one_process, 4096), LESSONS, OPTIMIZER, lambda loss: None)
+    teacher = EmbeddedTeacher(samples := load_samples("train", 64, 0))
+    examples = [each for sample in samples for each in lessons(teacher, sample)]
+    sequences = SftSequences(
+        examples, [True] * len(examples), encoder, system_prompt="", image_root=root, min_pixels=784, max_pixels=10**6
+    )
+    run_cold_start(policy, sequences, packer(source, one_process, 4096), LESSONS, OPTIMIZER, lambda loss: None)
     policy.source.export(root / "taught", policy.hf_weights(), writes=True)
     return root / "taught"
 
 
-def right_record(teacher: EmbeddedTeacher, sample: Sample) -> ReflectionRecord:
-    first = direct_answer(sample)
-    reflection = teacher.reflect(sample.question, first)
+def lessons(teacher: EmbeddedTeacher, sample: Sample) -> tuple[SftExample, SftExample]:
+    """A right first answer reflected on, and the first answer alone where one answer is asked for."""
+    first, question = direct_answer(sample), sample.question
+    reflection = teacher.reflect(question, first)
     assert reflection
-    return ReflectionRecord(
-        question=sample.question, first=first, reflection=reflection.text, second=reflection.second, first_correct=True
+    both = f"{first}<reflection>{reflection.text}</reflection>{careful_answer(sample)}"
+    reflected = SftExample(
+        id=question.id, system=SYSTEM_REFLECT, text=question.text, images=question.images, assistant=both
     )
-
-
-def one_answer(record: ReflectionRecord, encoder: PromptEncoder) -> TrainingSequence:
-    """The first answer and nothing after it, where one answer is asked for."""
-    both = training_sequence(record, encoder, SYSTEM_DIRECT, LESSONS)
-    ids = (*encoder.token_ids(record.first), encoder.eos_token_id)
-    return replace(
-        both, completion_ids=ids, loss_mask=both.loss_mask[: len(ids)], rollout_logprobs=(0.0,) * len(ids)
-    )  # fmt: skip
+    return reflected, replace(reflected, system=SYSTEM_DIRECT, assistant=first)
 
 
 @pytest.fixture(scope="module")

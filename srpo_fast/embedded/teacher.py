@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from srpo_fast.batch import Question
-from srpo_fast.embedded.task import Sample, careful_answer
+from srpo_fast.embedded.task import Sample, careful_thought
 
 _FIRST_ANSWER = re.compile(r"<think>(\d+)[^<]*</think>\s*<answer>\$\\boxed\{(\d+)\}\$</answer>")
 
@@ -13,7 +13,7 @@ _FIRST_ANSWER = re.compile(r"<think>(\d+)[^<]*</think>\s*<answer>\$\\boxed\{(\d+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reflection:
     text: str  # what is wrong with the first answer, or "ok"
-    second: str  # a right solution, <think> to </answer>
+    reasoning: str  # the careful way to the right answer
 
 
 class EmbeddedTeacher:
@@ -22,7 +22,7 @@ class EmbeddedTeacher:
         self._samples = {sample.question.id: sample for sample in samples}
 
     def reflect(self, question: Question, first: str) -> Reflection | None:
-        """The judgement on a first answer and the careful solution; None when the answer has not its form.
+        """The judgement on a first answer and the careful reasoning; None when the answer has not its form.
 
         Raises ValueError for a question that is not one of the teacher's samples.
         """
@@ -33,7 +33,7 @@ class EmbeddedTeacher:
         if parts is None or len(parts[1]) != len(sample.digits):
             return None
         reading = tuple(int(digit) for digit in parts[1])
-        return Reflection(text=_judge(sample, reading, parts[2]), second=careful_answer(sample))
+        return Reflection(text=_judge(sample, reading, parts[2]), reasoning=careful_thought(sample))
 
 
 def _judge(sample: Sample, reading: tuple[int, ...], given: str) -> str:

@@ -6,19 +6,15 @@ answer_eval    {"query", "image", "standard_answer", "cot", "answer"}        the
 LLaVA-CoT      {"id", "image", "conversations": [{"from": "human", "value"}, {"from": "gpt", "value"}]}, the second in
                blocks of which <CONCLUSION> is the answer
 MathV360K      the same, the second saying "The answer is ..."
-descriptions   {"image", "description"}: what an image shows, for teachers who cannot see it
 """
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from srpo_fast.bad_record import BadRecord
 from srpo_fast.formats.entry import Entry, answer_field, image_fields, make_entry, show, text_field
 
 _CONCLUSION = re.compile(r"<CONCLUSION>(.*?)(?:</CONCLUSION>|$)", re.DOTALL)
-_CAPTION = re.compile(r"<CAPTION>(.*?)</CAPTION>", re.DOTALL)
-_MULBERRY_DESCRIPTION = re.compile(r"### Image Description:(.*?)###", re.DOTALL)
 _ANSWER_IS = re.compile(r".*the answer is:?(.*)", re.DOTALL | re.IGNORECASE)
 
 
@@ -45,24 +41,6 @@ def parse_conversations(record: dict[str, Any]) -> Entry:
         "bad_question",
         f"field conversations: expected texts from human and gpt, got {show(record['conversations'])}",
     )
-
-
-def describe(content: str) -> str | None:
-    """What the rationale of LLaVA-CoT or Mulberry says about the image; None: nothing."""
-    found = _CAPTION.search(content) or _MULBERRY_DESCRIPTION.search(content)
-    return found[1].strip() or None if found else None
-
-
-def parse_descriptions(records: Iterable[Any]) -> dict[str, str]:
-    """Descriptions by image, as the image is written. Raises BadRecord for a record that is no description."""
-    descriptions = {}
-    for record in records:
-        match record:
-            case {"image": str(image), "description": str(description)}:
-                descriptions[image] = description
-            case _:
-                raise BadRecord("unknown_fields", f"expected the fields image and description, got {show(record)}")
-    return descriptions
 
 
 def _conclusion(reply: str) -> str:

@@ -36,6 +36,16 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
+class Phases(Protocol):
+    """What parts of the program that do not log otherwise show their progress with: the monitor, or a mere display."""
+
+    def phase(
+        self, name: str, total: int, *, done: int = 0, label: str | None = None
+    ) -> AbstractContextManager[Bar]: ...
+
+    def note(self, text: str) -> None: ...
+
+
 class SilentBar:
     """The bar of a rank that shows nothing."""
 

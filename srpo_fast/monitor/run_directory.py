@@ -14,6 +14,7 @@ from srpo_fast.config import Config, ConfigError, UserError, dump_config
 # none changes what is computed; run.dir is how the directory was spelled, so a moved run resumes
 IGNORED_KEYS = {"run.resume", "run.dir", "data.bad_records", "data.max_bad_share"}
 NOT_SET = "(not set)"
+REFLECTION = "reflection"  # the folder of stage 1, which `srpo reflect` may fill before the run begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ class RunDirectory:
     @property
     def hf(self) -> Path:
         return self.root / "hf"
+
+    @property
+    def reflection(self) -> Path:
+        return self.root / REFLECTION
 
     @property
     def quarantine(self) -> Path:
@@ -113,10 +118,13 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def _holds_files(root: Path) -> bool:
-    """True if `root` exists and is not just an empty directory, or one that a start broken off left behind."""
+    """True if `root` exists and is not just an empty directory, one that a start broken off left, or stage 1's."""
     if not root.exists():
         return False
-    return not root.is_dir() or any(entry.name != "completions" or any(entry.iterdir()) for entry in root.iterdir())
+    if not root.is_dir():
+        return True
+    entries = [entry for entry in root.iterdir() if entry.name != REFLECTION]
+    return any(entry.name != "completions" or any(entry.iterdir()) for entry in entries)
 
 
 def _require_same_run(run: RunDirectory, config: Config) -> None:

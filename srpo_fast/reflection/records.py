@@ -1,45 +1,96 @@
-"""From questions to reflection records (paper 3.1): answers of the policy, reflections of the teacher, the mix kept."""
+"""What the steps of stage 1 find out about a question, as the journals keep it: frozen dataclasses of plain values.
 
-import random
-from collections.abc import Sequence
+Question -> FirstAnswer -> Judgement (if there is a judge) -> Reflection -> SftExample; a Rejection ends it early.
+"""
 
-from srpo_fast.batch import Group
-from srpo_fast.reflection.teacher import ReflectionRecord, Teacher
+from dataclasses import dataclass
+from enum import StrEnum
 
-
-def reflect_on(groups: Sequence[Group], teacher: Teacher) -> list[ReflectionRecord]:
-    """One record a finished first answer the teacher has a reflection for. `groups` hold one completion each."""
-    records = []
-    for group in groups:
-        completion, score = group.completions[0], group.scores[0]
-        if not completion.is_finished:
-            continue
-        question = group.prompt.question
-        if reflection := teacher.reflect(question, completion.text):
-            records.append(
-                ReflectionRecord(
-                    question=question,
-                    first=completion.text,
-                    reflection=reflection.text,
-                    second=reflection.second,
-                    first_correct=score.first_correct,
-                )
-            )
-    return records
+from srpo_fast.batch import Question
+from srpo_fast.responses import parse
 
 
-def balance(records: Sequence[ReflectionRecord], right_share: float | None, seed: int) -> list[ReflectionRecord]:
-    """Shuffled records of which `right_share` have a right first answer; as many as there can be. None: all of them."""
-    shuffled = random.Random(seed).sample(records, len(records))
-    if right_share is None:
-        return shuffled
-    right = [r for r in shuffled if r.first_correct]
-    wrong = [r for r in shuffled if not r.first_correct]
-    total = len(shuffled)
-    if right_share > 0:
-        total = min(total, int(len(right) / right_share))
-    if right_share < 1:
-        total = min(total, int(len(wrong) / (1 - right_share)))
-    kept_right = round(total * right_share)
-    kept = right[:kept_right] + wrong[: total - kept_right]
-    return random.Random(seed).sample(kept, len(kept))
+class Step(StrEnum):
+    POOL = "pool"
+    ANSWER = "answer"
+    JUDGE = "judge"
+    REFLECT = "reflect"
+    EXAMPLE = "example"
+
+
+class Reason(StrEnum):
+    """Why a question goes no further; bad records and failures have reasons of their own (bad_record, chat)."""
+
+    CUT_OFF = "cut_off"  # the first answer reached max_tokens
+    BAD_FORM = "bad_form"  # it is not one think block and one answer block
+    LOW_QUALITY = "low_quality"  # below the judge's threshold
+    NO_REFLECTION = "no_reflection"  # the teacher has none to give
+    LEAK = "leak"  # the reflection states the answer
+    BAD_EXAMPLE = "bad_example"  # the parts do not make a completion of the wanted form
+    UNGRADABLE_GOLD = "ungradable_gold"  # stage 2's reward would call the ground truth itself wrong
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A line of a journal."""
+
+    id: str  # the question's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstAnswer(Record):
+    """What the answerer said, beside what it was asked."""
+
+    question: str  # with its "<image>" marks
+    image_files: list[str | None]  # absolute; None: the image came as bytes or was drawn
+    gold: str
+    text: str
+    is_finished: bool  # False: cut at the token limit
+    is_right: bool
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement(Record):
+    quality: int  # 1 to 5
+    comment: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reflection(Record):
+    text: str  # what goes between the reflection tags
+    reasoning: str | None  # the improved way to the answer; None where it was not asked for
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection(Record):
+    step: str  # a Step
+    reason: str
+    detail: str  # one line
+    is_final: bool = True  # False: it follows from results and settings, and is decided anew at every start
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What judge and teacher are shown."""
+
+    question: Question
+    answer: FirstAnswer  # of the right form
+
+    @property
+    def think(self) -> str:
+        return parse(self.answer.text).first_think or ""
+
+    @property
+    def first(self) -> str:
+        """What its answer block holds."""
+        return parse(self.answer.text).first_answer or ""

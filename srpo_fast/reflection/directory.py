@@ -1,0 +1,96 @@
+"""The directory of stage 1: its journals, the settings they were made with, its results. One process writes at a time.
+
+answers.jsonl, judgements.jsonl, reflections.jsonl: what came of a step, a line a question
+rejected.jsonl: every question that got no further, with step and reason
+sft.json, sft_images/, statistics.json: the result, replaced in one rename
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from srpo_fast.config import UserError
+from srpo_fast.monitor.run_directory import read_jsonl, write_atomically
+from srpo_fast.reflection.journal import Journal, WriterLock
+from srpo_fast.reflection.records import FirstAnswer, Judgement, Record, Reflection, Rejection
+
+Settings = Mapping[str, Mapping[str, Any]]  # file -> what determines its results
+
+ANSWERS, JUDGEMENTS, REFLECTIONS, REJECTED = (
+    "answers.jsonl", "judgements.jsonl", "reflections.jsonl", "rejected.jsonl",
+)  # fmt: skip
+
+
+class ReflectionDirectory:
+    """Open for writing, by this process alone, until close()."""
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        """Opens or makes `root`. UserError if another process has it, or if its results came of other settings."""
+        root.mkdir(parents=True, exist_ok=True)
+        self.root = root
+        with ExitStack() as undo:
+            lock = WriterLock(root / "lock")
+            undo.callback(lock.release)
+            _require_settings(root, settings)
+            _forget_what_is_not_final(root / REJECTED)
+            self.answers = Journal(root / ANSWERS, FirstAnswer)
+            self.judgements = Journal(root / JUDGEMENTS, Judgement)
+            self.reflections = Journal(root / REFLECTIONS, Reflection)
+            self.rejected = Journal(root / REJECTED, Rejection)
+            self._lock = lock
+            undo.pop_all()
+
+    @property
+    def sft_file(self) -> Path:
+        return self.root / "sft.json"
+
+    def keep(self, result: Record) -> None:
+        """Writes a result down at once. A question is rejected for one reason, the first."""
+        match result:
+            case FirstAnswer():
+                self.answers.write(result)
+            case Judgement():
+                self.judgements.write(result)
+            case Reflection():
+                self.reflections.write(result)
+            case Rejection() if result.id not in self.rejected:
+                self.rejected.write(result)
+
+    def write_statistics(self, statistics: Mapping[str, Any]) -> None:
+        write_atomically(self.root / "statistics.json", json.dumps(statistics, indent=2, allow_nan=False) + "\n")
+
+    def close(self) -> None:
+        for journal in (self.answers, self.judgements, self.reflections, self.rejected):
+            journal.close()
+        self._lock.release()
+
+
+def _require_settings(root: Path, settings: Settings) -> None:
+    """Notes `settings`; UserError where a file has results of others."""
+    path = root / "settings.json"
+    held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    asked: dict[str, Any] = json.loads(json.dumps(settings))
+    for name, values in asked.items():
+        before = held.get(name, values)
+        changed = [key for key in before | values if before.get(key) != values.get(key)]
+        if changed and (root / name).exists() and (root / name).stat().st_size:
+            was, now = ({key: which.get(key) for key in changed} for which in (before, values))
+            raise UserError(
+                f"{root / name} holds results of other settings: {_show(was)}, now {_show(now)}; take them "
+                f"back, choose another directory, or delete {root}"
+            )
+    if held | asked != held:
+        write_atomically(path, json.dumps(held | asked, indent=2, ensure_ascii=False) + "\n")
+
+
+def _show(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r:.80}" for key, value in values.items())
+
+
+def _forget_what_is_not_final(path: Path) -> None:
+    lines = read_jsonl(path)
+    final = [line for line in lines if line.get("is_final", True)]
+    if len(final) < len(lines):
+        write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in final))

@@ -1,0 +1,104 @@
+"""What a step has done, on disk: one JSON line a result, written when it comes, so that no kill loses or repeats it."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from srpo_fast.config import UserError
+from srpo_fast.monitor.run_directory import read_jsonl
+from srpo_fast.reflection.records import Record
+
+SYNC_INTERVAL_S = 1.0  # what a power failure may cost; a kill costs nothing
+
+
+R = TypeVar("R", bound=Record)
+
+
+class Journal(Mapping[str, R]):
+    """The results of a step by question id, in the order in which they came; those of earlier processes first."""
+
+    def __init__(self, path: Path, kind: type[R]) -> None:
+        _cut_torn_line(path)
+        self._records: dict[str, R] = {}
+        for line in read_jsonl(path):
+            record = _record(line, kind, path)
+            if record.id in self._records:
+                raise UserError(f"{path}: expected every id once, got {record.id} again; delete one of the lines")
+            self._records[record.id] = record
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._synced_at = time.monotonic()
+
+    def __getitem__(self, question_id: str) -> R:
+        return self._records[question_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def write(self, record: R) -> None:
+        """Adds a result; the journal holds none of that id."""
+        assert record.id not in self._records, f"{record=}"
+        self._records[record.id] = record
+        line = json.dumps(asdict(record), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        while line:  # one call, unless the disk is about to be full
+            line = line[os.write(self._file, line) :]
+        if time.monotonic() - self._synced_at >= SYNC_INTERVAL_S:
+            self.sync()
+
+    def sync(self) -> None:
+        os.fsync(self._file)
+        self._synced_at = time.monotonic()
+
+    def close(self) -> None:
+        self.sync()
+        os.close(self._file)
+
+
+class WriterLock:
+    """Held by the one process that writes into a directory; a process that dies lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        """UserError if another process holds it."""
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(self._file, 20).decode(errors="replace").strip()
+            os.close(self._file)
+            raise UserError(
+                f"{path.parent} is being written by process {holder or 'unknown'}; wait for it, end it, or choose "
+                "another directory"
+            ) from error
+        os.ftruncate(self._file, 0)
+        os.write(self._file, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        os.close(self._file)
+
+
+def _record(line: dict[str, Any], kind: type[R], path: Path) -> R:
+    names = {field.name for field in fields(kind)}
+    if not isinstance(line, dict) or line.keys() != names:
+        raise UserError(
+            f"{path}: expected lines with {', '.join(sorted(names))}, got {line!r:.100}; another release may have "
+            "written them: choose another directory"
+        )
+    return kind(**line)
+
+
+def _cut_torn_line(path: Path) -> None:
+    """A process killed while it wrote leaves a last line without its end: that result is asked for again."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)

@@ -1,0 +1,66 @@
+"""A model directory as a ChatModel: sampled by vLLM in this process, held to the wanted JSON by its grammar."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from srpo_fast.config import EndpointConfig, LocalTeacherConfig
+from srpo_fast.reflection.chat import ChatFailure, ChatReply, ChatRequest, FailureReason, Usage
+from srpo_fast.reflection.replies import Completion, Setback, one_line, read_reply
+from srpo_fast.reflection.request_body import request_body
+from srpo_fast.rollout.chat_engine import ChatEngine, Said, Talk, Unfit
+
+ROUND = 4  # times max_num_seqs: asked together, and lost together by a kill
+
+
+class LocalModel:
+    """The engine is started by the first request and ended after the last reply, so that nothing else shares memory."""
+
+    def __init__(self, settings: LocalTeacherConfig, seed: int) -> None:
+        self._settings, self._seed = settings, seed
+        self._replies = self._failures = self._prompt_tokens = self._completion_tokens = 0
+
+    @property
+    def name(self) -> str:
+        return self._settings.path.name
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(
+            requests=self._replies + self._failures,
+            replies=self._replies,
+            failures=self._failures,
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._completion_tokens,
+        )
+
+    def ask(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply | ChatFailure]:
+        """One result a request, in rounds. Nothing is asked twice: the same seed would say the same."""
+        requests, engine = iter(requests), None
+        try:
+            while members := list(islice(requests, ROUND * self._settings.max_num_seqs)):
+                engine = engine or ChatEngine(self._settings, self._seed)
+                said = engine.chat([self._talk(member) for member in members])
+                for member, each in zip(members, said, strict=True):
+                    yield self._result(member, each)
+        finally:
+            if engine is not None:
+                engine.close()
+
+    def _talk(self, request: ChatRequest) -> Talk:
+        body = request_body(request, EndpointConfig(model=self.name, key_env=None))  # the messages a server would get
+        return Talk(messages=body["messages"], schema=request.schema)
+
+    def _result(self, request: ChatRequest, said: Said | Unfit) -> ChatReply | ChatFailure:
+        if isinstance(said, Unfit):
+            self._failures += 1
+            return ChatFailure(key=request.key, reason=FailureReason.BAD_REQUEST, detail=one_line(said.reason))
+        self._prompt_tokens += said.prompt_tokens
+        self._completion_tokens += said.completion_tokens
+        counts = {"prompt_tokens": said.prompt_tokens, "completion_tokens": said.completion_tokens}
+        choice = {"message": {"content": said.text}, "finish_reason": "stop" if said.is_finished else "length"}
+        reply = read_reply(request, Completion.model_validate({"choices": [choice], "usage": counts}))
+        if isinstance(reply, Setback):
+            self._failures += 1
+            return ChatFailure(key=request.key, reason=reply.reason, detail=one_line(reply.detail))
+        self._replies += 1
+        return reply

@@ -1,0 +1,137 @@
+"""Stage 1 of a run, from its config: pool, answerer, judge, teacher, and what the results depend on.
+
+What only some runs need (vLLM, the embedded task with transformers) is imported where it is needed, so that
+`srpo reflect` with servers alone starts in a moment.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srpo_fast.batch import Question
+from srpo_fast.config import EMBEDDED, Config, ConfigError, EndpointConfig, LocalTeacherConfig
+from srpo_fast.dataset import read_questions
+from srpo_fast.monitor.progress import Phases
+from srpo_fast.monitor.run_directory import RunDirectory
+from srpo_fast.reflection.answers import EndpointAnswerer
+from srpo_fast.reflection.asking import improvement_request, reflection_request, verdict_request
+from srpo_fast.reflection.directory import ANSWERS, JUDGEMENTS, REFLECTIONS, Settings
+from srpo_fast.reflection.endpoint import Endpoint
+from srpo_fast.reflection.gold import GoldCheck
+from srpo_fast.reflection.judge import Judge
+from srpo_fast.reflection.pool import Pool
+from srpo_fast.reflection.stage import Crew, Stage1
+from srpo_fast.reflection.teachers import ModelTeacher, ProgramTeacher, Teacher
+
+if TYPE_CHECKING:
+    from srpo_fast.embedded.task import Sample
+
+# neither changes what an endpoint says
+_HOW_TO_ASK = {
+    "base_url", "key_env", "concurrency", "requests_per_minute", "retries", "reply_retries", "timeout_s", "backoff_s",
+    "backoff_limit_s", "price_per_million_prompt_tokens", "price_per_million_completion_tokens",
+}  # fmt: skip
+
+
+def open_stage_1(config: Config, root: Path | None, display: Phases) -> Stage1:
+    """Stage 1 of this run, in the directory `root` (None: the run's own). Its workers are made when it begins."""
+    assert config.reflection is not None
+    check = GoldCheck(config.reward)
+    return Stage1(
+        config.reflection,
+        _open_pool(config),
+        root=RunDirectory(config.run.dir).reflection if root is None else root,
+        seed=config.run.seed,
+        system_prompt=config.prompt.rollout_system,
+        determined_by=_determined_by(config),
+        open_crew=lambda: _open_crew(config, check),
+        check=check,
+        display=display,
+    )
+
+
+def _open_pool(config: Config) -> Pool:
+    assert config.reflection is not None
+    source = config.reflection.pool or config.data.train
+    if source == EMBEDDED:  # an endless list in an order of chance: its first questions are as good a draw as any
+        questions = [sample.question for sample in _embedded_samples(config)]
+        return Pool(questions, [question.id for question in questions])
+    root = config.reflection.image_root if config.reflection.pool else config.data.image_root
+    file = read_questions(Path(source), root, min_pixels=config.data.min_pixels, max_pixels=config.data.max_pixels)
+    return Pool(file, [file.id(index) for index in range(len(file))], file.problems)
+
+
+def _embedded_samples(config: Config) -> "list[Sample]":
+    from srpo_fast.embedded.task import load_samples
+    from srpo_fast.sources import EMBEDDED_TRAIN_QUESTIONS
+
+    assert config.reflection is not None
+    return load_samples("train", min(config.reflection.prompts, EMBEDDED_TRAIN_QUESTIONS), config.run.seed)
+
+
+def _open_crew(config: Config, check: GoldCheck) -> Crew:
+    settings = config.reflection
+    assert settings is not None
+    answerer = judge = None
+    if settings.answerer:
+        sampling = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
+        model = Endpoint(settings.answerer.model_copy(update=sampling))
+        answerer = EndpointAnswerer(model, config.prompt.answer_system, check)
+    if settings.judge:
+        judge = Judge(Endpoint(settings.judge.endpoint))
+    return Crew(answerer=answerer, judge=judge, teacher=_open_teacher(config))
+
+
+def _open_teacher(config: Config) -> Teacher:
+    settings = config.reflection
+    assert settings is not None
+    match settings.teacher:
+        case EndpointConfig() as endpoint:
+            return ModelTeacher(Endpoint(endpoint), with_reasoning=settings.think_blocks == 2)
+        case LocalTeacherConfig() as local:
+            from srpo_fast.reflection.local_model import LocalModel
+
+            return ModelTeacher(LocalModel(local, config.run.seed), with_reasoning=settings.think_blocks == 2)
+        case _:
+            source = settings.pool or config.data.train
+            if source != EMBEDDED:
+                raise ConfigError(
+                    f"reflection.teacher=embedded knows only the embedded questions, got {source}; name a server or a "
+                    "model directory as teacher"
+                )
+            from srpo_fast.embedded.teacher import EmbeddedTeacher
+
+            return ProgramTeacher(EmbeddedTeacher(_embedded_samples(config)).reflect)
+
+
+def _determined_by(config: Config) -> Settings:
+    """What the results in every journal depend on, beside the questions themselves."""
+    settings = config.reflection
+    assert settings is not None
+    source = settings.pool or config.data.train
+    answerer = settings.answerer
+    answers = {
+        "pool": Path(source).name,
+        "pool_bytes": None if source == EMBEDDED else Path(source).stat().st_size,
+        "seed": config.run.seed,
+        "pixels": [config.data.min_pixels, config.data.max_pixels],
+        "answerer": _of_endpoint(answerer) if answerer else {"model": config.model.path, "dtype": config.model.dtype},
+        "prompt": config.prompt.answer_system,
+        "temperature": settings.temperature,
+        "max_tokens": settings.max_tokens,
+    }
+    judgements = {"judge": settings.judge and _of_endpoint(settings.judge.endpoint), "asked": _wording(verdict_request)}
+    ask = improvement_request if settings.think_blocks == 2 else reflection_request
+    teacher = settings.teacher
+    reflections = {"teacher": teacher if isinstance(teacher, str) else _of_endpoint(teacher), "asked": _wording(ask)}
+    return {ANSWERS: answers, JUDGEMENTS: judgements, REFLECTIONS: reflections}
+
+
+def _of_endpoint(endpoint: EndpointConfig | LocalTeacherConfig) -> dict[str, Any]:
+    return endpoint.model_dump(mode="json", exclude=_HOW_TO_ASK)
+
+
+def _wording(request: Any) -> str:
+    """A few digits that change when what is asked changes, which may be with a release."""
+    blank = request(Question(id="", text="", images=(), answer=""), think="", answer="")
+    return hashlib.sha256(f"{blank.system}{blank.text}{blank.schema}".encode()).hexdigest()[:8]

@@ -1,0 +1,114 @@
+"""`srpo reflect` as a user starts it: killed and started again, interrupted, refused."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from srpo_fast import cli
+from srpo_fast.monitor.run_directory import read_jsonl
+from tests.chat_server import TRANSPORT_FAULTS, serve
+from tests.launch import ROOT
+from tests.reflect_case import overrides, replies, write_pool
+
+COUNT = 60
+FAULTS = tuple(fault for fault in TRANSPORT_FAULTS if fault != "hang")
+JOURNALS = ("answers.jsonl", "judgements.jsonl", "reflections.jsonl")
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pool(tmp_path_factory.mktemp("pool"), COUNT)
+
+
+def arguments(pool: Path, base_url: str, out: Path, **reflection: object) -> list[str]:
+    return ["reflect", "--out", str(out), *overrides(pool, base_url, **{"prompts": 60, "records": 20} | reflection)]
+
+
+def start(pool: Path, base_url: str, out: Path, *options: str) -> subprocess.Popen[str]:
+    command = [str(Path(sys.executable).with_name("srpo")), *arguments(pool, base_url, out), *options]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def num_results(out: Path) -> int:
+    return sum((out / name).read_bytes().count(b"\n") for name in JOURNALS if (out / name).exists())
+
+
+def test_killed_again_and_again_it_ends_with_the_file_of_an_undisturbed_run(pool, tmp_path):
+    with serve(replies=replies(COUNT)) as server:
+        calm = start(pool, server.base_url, tmp_path / "calm", "--json")
+        out, err = calm.communicate(timeout=120)
+        assert calm.returncode == 0, err
+        statistics = json.loads(out.splitlines()[-1])
+        assert statistics["file"] == str(tmp_path / "calm" / "sft.json")
+        assert statistics["examples"] == {"all": 20, "right": 6, "wrong": 14}
+        expected = {record.key for record in server.records}
+    chance, killed = random.Random(0), tmp_path / "killed"
+    with serve(replies=replies(COUNT), fault_rate=0.3, faults=FAULTS, seed=1, delay_s=0.05) as server:
+        for _ in range(3):
+            process = start(pool, server.base_url, killed)
+            goal = num_results(killed) + chance.randint(5, 35)
+            while num_results(killed) < goal and process.poll() is None:
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+        done = num_results(killed)
+        assert 15 <= done < 60 + 60 + 20
+        before = Counter(record.key for record in server.records if record.fault is None)
+        last = start(pool, server.base_url, killed)
+        out, err = last.communicate(timeout=120)
+        assert last.returncode == 0, err
+        assert "0/" not in out.splitlines()[0]  # the bar begins where the last process ended
+        served = Counter(record.key for record in server.records if record.fault is None)
+        assert served.keys() == expected  # nothing left out, nothing that an undisturbed run would not ask
+        # whatever was not yet on disk when a process died was under way: at most the endpoint's concurrency
+        repeated = sum(served.values()) - len(served)
+        assert repeated <= 3 * 8
+        assert sum(before.values()) - done <= 3 * 8
+    assert (killed / "sft.json").read_bytes() == (tmp_path / "calm" / "sft.json").read_bytes()
+    for name in JOURNALS:
+        lines = read_jsonl(killed / name)
+        assert len({line["id"] for line in lines}) == len(lines)
+
+
+def test_ctrl_c_ends_it_with_one_line_that_says_how_to_go_on(pool, tmp_path):
+    with serve(replies=replies(COUNT), delay_s=0.2) as server:
+        process = start(pool, server.base_url, tmp_path / "out")
+        while num_results(tmp_path / "out") < 5 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == f"stopped; all that is done is in {tmp_path / 'out'}: the same command goes on from there\n"
+
+
+def test_other_settings_and_a_second_writer_are_refused_in_one_line(pool, tmp_path, capsys):
+    out = tmp_path / "out"
+    with serve(replies=replies(COUNT), delay_s=0.5) as server:
+        first = start(pool, server.base_url, out)
+        while num_results(out) < 5 and first.poll() is None:
+            time.sleep(0.01)
+        assert cli.main(arguments(pool, server.base_url, out)) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"error: {out} is being written by process {first.pid}")
+        assert err.count("\n") == 1
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        before = len(server.records)
+        assert cli.main(arguments(pool, server.base_url, out, temperature=0.9)) == 2
+        err = capsys.readouterr().err
+        assert "answers.jsonl holds results of other settings: temperature=0.2, now temperature=0.9; take" in err
+        assert err.count("\n") == 1
+        assert len(server.records) == before
+
+
+def test_neither_vllm_nor_transformers_is_imported_where_servers_do_all_the_work():
+    code = "import sys, srpo_fast.reflection.alone; print(*{'vllm', 'transformers', 'megatron'} & sys.modules.keys())"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
