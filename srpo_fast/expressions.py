@@ -38,6 +38,8 @@ _BARE_COMMAND = re.compile(
     r"(?<![\\A-Za-z])((?:arc)?(?:sin|cos|tan)|cot|sec|csc|sqrt|log|ln|exp|pi|infinity|alpha|beta|gamma|theta|lambda)"
     r"(?![A-Za-z])"
 )
+_BARE_POWER = re.compile(r"\^(\d{2,})")
+_VECTOR = re.compile(r"\\vec ?([A-Za-z])(?![A-Za-z])")
 _BARE_ROOT = re.compile(r"\\sqrt ?(\d+|[A-Za-z])")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _ANGLE = re.compile(r"(\d+(?:\.\d+)?) ?\^\\circ")
@@ -98,10 +100,14 @@ def _expression(text: str, is_real: bool) -> sympy.Basic | None:
     if len(exponents) < text.count("^") or size > MAX_EXPONENT or (_EXPANDING.search(text) and _LARGE.search(text)):
         return None
     expression = _parsed(text, is_real)
+    if isinstance(expression, sympy.MatrixBase):
+        return expression.as_immutable()
     if not isinstance(expression, sympy.Basic):
         return None
-    floats = {number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)}
-    return expression.xreplace(floats) if floats else expression
+    exact = {number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)}
+    if not is_real:
+        exact |= {symbol: sympy.I for symbol in expression.free_symbols if symbol.name == "i"}
+    return expression.xreplace(exact) if exact else expression
 
 
 def _parsed(text: str, is_real: bool) -> object:
@@ -114,9 +120,10 @@ def _parsed(text: str, is_real: bool) -> object:
 def _respelled(text: str) -> str:
     r"""The text as the parser wants it: sqrt(2) is \sqrt{2}, 2*3 is 2 \cdot 3."""
     text = _THOUSANDS.sub("", _BARE_COMMAND.sub(r"\\\1", text)).replace("*", r"\cdot ")
-    text = text.replace(r"\infinity", r"\infty")
+    text = _VECTOR.sub(r"\\vec{\1}", text.replace(r"\infinity", r"\infty").replace(r"\lg", r"\log_{10}"))
     for opening in (r"\sqrt(", r"\sqrt (", "^("):
         text = _braced(text, opening)
+    text = _BARE_POWER.sub(r"^{\1}", text)
     text = _BARE_ROOT.sub(r"\\sqrt{\1}", text)
     if _TRIGONOMETRY.search(text):
         text = _ANGLE.sub(r"(\\frac{\1 \\pi}{180})", text)
