@@ -102,10 +102,10 @@ def _split(text: str, separators: list[_Separator]) -> Parts | None:
     if "relation" in kinds:
         return _range(text, separators) if "equals" not in kinds else None
     if "equals" in kinds:
-        name, *_, value = *_pieces(text, separators, "equals"), ""
-        *_, value = _pieces(text, separators, "equals") or ("",)
-        if not value or value == name:
+        sides = _pieces(text, separators, "equals")
+        if len(sides) < 2:
             return None
+        name, value = sides[0], sides[-1]
         if _VARIABLE.fullmatch(value) and not _VARIABLE.fullmatch(name):
             name, value = value, name
         return Parts(Shape.EQUATION, (value,), name)

@@ -115,7 +115,7 @@ def normalized(text: str) -> str:
         text = _without_latex_noise(text)
     text = _without_dollars(text)
     text = " ".join(_SPACE.sub(" ", text).split())
-    if "\\" in text or "*" in text:
+    if "\\" in text or "*" in text or "^" in text:
         for pattern, replacement in _SPELLINGS:
             text = pattern.sub(replacement, text)
     text = _bare(text)
@@ -131,9 +131,8 @@ def is_name(text: str) -> bool:
 
 def is_prose(text: str) -> bool:
     """Whether a normal form says something in words, so that it is no mathematical expression."""
-    if is_name(text):
-        return True
-    return _WORD.search(_FUNCTION.sub(" ", _COMMAND.sub(" ", text))) is not None
+    rest = _FUNCTION.sub(" ", _COMMAND.sub(" ", text))
+    return _WORD.search(rest) is not None or (rest == text and is_name(text))
 
 
 def variables(text: str) -> frozenset[str]:

@@ -25,12 +25,14 @@ from srpo_fast.literals import resolution
 from srpo_fast.quantities import Tolerance, quantity
 
 MAX_EXPONENT = 1000  # of all exponents in an expression, multiplied
+MAX_BRACKETS = 80  # opening ones; the parser takes seconds for hundreds
 
 # every exponent is short and flat
 _EXPONENT = re.compile(
     r"\^\s*(?:\{(?:-?\\frac\{\w+\}\{\w+\}|[\w\\/.+ -]{1,12})\}|\([\w/.+-]{1,12}\)|\w+|\\circ)(?!\s*\^)"
 )
 _EXPANDING = re.compile(r"!|\\(?:binom|sum|prod|int|lim)")
+_BRACKET = re.compile(r"[({\[]")
 _LARGE = re.compile(r"\d{4}")
 
 # spellings the parser does not know
@@ -97,7 +99,9 @@ def _expression(text: str, is_real: bool) -> sympy.Basic | None:
     text = _respelled(text)
     exponents = [power[0] for power in _EXPONENT.finditer(text)]
     size = math.prod(int(digits) for exponent in exponents for digits in re.findall(r"[1-9]\d*", exponent))
-    if len(exponents) < text.count("^") or size > MAX_EXPONENT or (_EXPANDING.search(text) and _LARGE.search(text)):
+    if len(exponents) < text.count("^") or size > MAX_EXPONENT or len(_BRACKET.findall(text)) > MAX_BRACKETS:
+        return None
+    if _EXPANDING.search(text) and _LARGE.search(text):
         return None
     expression = _parsed(text, is_real)
     if isinstance(expression, sympy.MatrixBase):
