@@ -83,7 +83,8 @@ class Comparison:
         if said and truth and said.shape is truth.shape is Shape.EQUATION:
             return self._equal_equations(answer, gold, said, truth)
         if said and said.shape is Shape.EQUATION:
-            return self._equal(said.items[0], gold)
+            result = self._equal(said.items[0], gold)
+            return any_of([result, self._equal(said.name, gold)]) if _is_irrational(said.name) else result
         if truth and truth.shape is Shape.EQUATION:
             return self._equal(answer, truth.items[0]) if _is_plain_name(truth.name) else False
         if said and truth:
@@ -211,6 +212,11 @@ def _are_mathematics(answer: str, gold: str) -> bool:
 def _is_plain_name(name: str) -> bool:
     r"""What an equation may define: x, f(2), \angle A, the area, but no 2x + y."""
     return _OPERATION.search(_SUBSCRIPT.sub("", name)) is None
+
+
+def _is_irrational(name: str) -> bool:
+    r"""Whether the first side of an equation is a value that the last approximates (36\pi = 113.1)."""
+    return not (variables(name) or is_prose(name) or quantity(name) or name in "ei")
 
 
 def _is_same_yes_or_no(answer: str, gold: str) -> bool:
