@@ -16,14 +16,16 @@ Judge = Callable[[str, str, Tolerance], bool | None]  # answer, gold: expression
 
 MAX_CHARACTERS = 400  # longer texts are compared as texts
 
-_SPACE = re.compile(r" (?!\d)|(?<!\d) ")
-_ONE_IN_BRACES = re.compile(r"([\^_])\{([^{}])\}")
+_SPACE = re.compile(r" (?!\d)|(?<![\d,]) ")
+_IN_BRACES = re.compile(r"([\^_])\{([^{}]|-?\d+)\}")
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))? ?(?:([ap])\.? ?m\.?)?", re.IGNORECASE)
 _HEAD = re.compile(r"(yes|no|true|false)(?=$|[,.;:!])", re.IGNORECASE)
 _IS = re.compile(
     r"(?<![A-Za-z])(?:is|are|equals|was|be)(?: equal to| called| given by)? (?:(?:the|an?) )?", re.IGNORECASE
 )
 _DENIAL = re.compile(r"\b(?:not|never|neither|cannot|no|unless|if|or)\b|n't\b", re.IGNORECASE)
+_BINDING = re.compile(r"\\(?:int|sum|prod|lim)(?![A-Za-z])")  # their variable is their own
+_LONE_NUMBER = re.compile(r"(?<!\w)\d+(?!\w)")
 _OPERATION = re.compile(r"[\d+*/^-]")
 _SUBSCRIPT = re.compile(r"_\{[^{}]*\}|_\w|\([^()]*\)")
 _ORDERED = (Shape.TUPLE, Shape.CLOSED)
@@ -41,37 +43,39 @@ class Comparison:
         result = self._equal(answer, gold)
         if result or not is_prose(answer) or len(answer) > MAX_CHARACTERS or _DENIAL.search(answer):
             return result
-        *_, sentence = None, *_IS.finditer(answer)
-        rest = answer[sentence.end() :].strip() if sentence else ""
-        return _any([result, self._equal(rest, gold)]) if rest else result
+        *_, verb = None, *_IS.finditer(answer)
+        if verb is None or _LONE_NUMBER.search(answer, 0, verb.start()):
+            return result
+        return any_of([result, self._equal(answer[verb.end() :].strip(), gold)])
 
     def _equal(self, answer: str, gold: str) -> bool | None:
         if not answer or not gold:
             return False
+        if max(len(answer), len(gold)) > MAX_CHARACTERS:
+            return squeezed(answer) == squeezed(gold) or words(answer) == words(gold) != ""
+        answer, gold = _unwrapped(answer), _unwrapped(gold)
         if squeezed(answer) == squeezed(gold):
             return True
-        if max(len(answer), len(gold)) > MAX_CHARACTERS:
-            return words(answer) == words(gold)
         if (clocks := _equal_clocks(answer, gold)) is not None:
             return clocks
         number, true_number = quantity(answer), quantity(gold)
         if number and true_number:
             return number.is_near(true_number, self.tolerance)
-        if is_prose(gold) and (words(answer) == words(gold) or _is_same_yes_or_no(answer, gold)):
+        if is_prose(gold) and (words(answer) == words(gold) != "" or _is_same_yes_or_no(answer, gold)):
             return True
         if (pieces := parts(answer)) or parts(gold):
             return self._equal_parts(answer, gold, pieces, parts(gold))
         return self._equal_expressions(answer, gold)
 
     def _equal_expressions(self, answer: str, gold: str) -> bool | None:
-        if not _are_mathematics(answer, gold):
-            return False
         (expression, unit), (true_expression, true_unit) = _with_unit(answer), _with_unit(gold)
         if unit and true_unit and unit != true_unit:
             return False
         if unit or true_unit:
             return self._equal(expression, true_expression)
-        if variables(answer) != variables(gold):
+        if not _are_mathematics(answer, gold):
+            return False
+        if variables(answer) != variables(gold) and not _BINDING.search(answer + gold):
             return False
         return self.judge(answer, gold, self.tolerance)
 
@@ -79,7 +83,8 @@ class Comparison:
         if said and truth and said.shape is truth.shape is Shape.EQUATION:
             return self._equal_equations(answer, gold, said, truth)
         if said and said.shape is Shape.EQUATION:
-            return self._equal(said.items[0], gold)
+            result = self._equal(said.items[0], gold)
+            return any_of([result, self._equal(said.name, gold)]) if _is_irrational(said.name) else result
         if truth and truth.shape is Shape.EQUATION:
             return self._equal(answer, truth.items[0]) if _is_plain_name(truth.name) else False
         if said and truth:
@@ -104,15 +109,10 @@ class Comparison:
     def _equal_equations(self, answer: str, gold: str, said: Parts, truth: Parts) -> bool | None:
         if squeezed(said.name).casefold() == squeezed(truth.name).casefold():
             return self._equal(said.items[0], truth.items[0])
-        if (
-            quantity(said.items[0])
-            and quantity(truth.items[0])
-            and _is_plain_name(said.name)
-            and _is_plain_name(truth.name)
-        ):
-            return False
-        if is_prose(said.name) and len(said.name) > 3:
+        if is_prose(said.name) and len(said.name) > 3:  # the length AB
             return self._equal(said.items[0], gold)
+        if _is_plain_name(truth.name) and not variables(truth.items[0]):
+            return False  # neither y = 5 nor 2x + 1 = 11 is x = 5
         return self.judge(answer, gold, self.tolerance) if _are_mathematics(answer, gold) else False
 
     def _equal_shapes(self, answer: str, gold: str, said: Parts, truth: Parts) -> bool | None:
@@ -155,16 +155,16 @@ class Comparison:
         """Every item of the gold finds one of its own in the answer."""
         if len(said.items) != len(truth.items):
             return False
-        left = list(said.items)
-        results: list[bool | None] = []
+        left, uncertain = list(said.items), []
         for true_item in truth.items:
             found = [self._equal(item, true_item) for item in left]
-            result = True if True in found else None if None in found else False
-            if result is False:
+            if True in found:
+                del left[found.index(True)]
+            elif None in found:
+                uncertain.append(true_item)
+            else:
                 return False
-            del left[found.index(result)]
-            results.append(result)
-        return _all(results)
+        return None if uncertain else True
 
     def _equal_ratios(self, said: Parts, truth: Parts) -> bool | None:
         if len(said.items) != len(truth.items):
@@ -180,7 +180,21 @@ class Comparison:
 
 def squeezed(text: str) -> str:
     """A normal form without the blanks and braces that mean nothing."""
-    return _ONE_IN_BRACES.sub(r"\1\2", _SPACE.sub("", text)).removeprefix("+")
+    return _IN_BRACES.sub(r"\1\2", _SPACE.sub("", text)).removeprefix("+")
+
+
+def _unwrapped(text: str) -> str:
+    """The text without parentheses around all of it that hold one thing."""
+    for _ in range(3):
+        if not (text.startswith("(") and text.endswith(")")) or "," in text or ";" in text or len(text) < 3:
+            break
+        depth = 0
+        for place, character in enumerate(text):
+            depth += {"(": 1, ")": -1}.get(character, 0)
+            if depth == 0 and place < len(text) - 1:
+                return text
+        text = text[1:-1].strip()
+    return text
 
 
 def _with_unit(text: str) -> tuple[str, str]:
@@ -198,6 +212,11 @@ def _are_mathematics(answer: str, gold: str) -> bool:
 def _is_plain_name(name: str) -> bool:
     r"""What an equation may define: x, f(2), \angle A, the area, but no 2x + y."""
     return _OPERATION.search(_SUBSCRIPT.sub("", name)) is None
+
+
+def _is_irrational(name: str) -> bool:
+    r"""Whether the first side of an equation is a value that the last approximates (36\pi = 113.1)."""
+    return not (variables(name) or is_prose(name) or quantity(name) or name in "ei")
 
 
 def _is_same_yes_or_no(answer: str, gold: str) -> bool:
@@ -244,7 +263,8 @@ def _distinct(several: Parts) -> Parts:
     return Parts(several.shape, tuple({squeezed(item): item for item in several.items}.values()), several.name)
 
 
-def _any(results: Iterable[bool | None]) -> bool | None:
+def any_of(results: Iterable[bool | None]) -> bool | None:
+    """Yes if one is yes, else None if one is None."""
     found = list(results)
     return True if True in found else None if None in found else False
 
