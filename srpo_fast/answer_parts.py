@@ -52,6 +52,7 @@ _TOKEN = re.compile(
 )
 _MATRIX = re.compile(r"\\begin ?\{([pbBsv]?matrix|array|cases|aligned)\}(?: ?\{[lcr| ]*\})?(.*)\\end ?\{\1\}")
 _MEMBER = re.compile(r"(\\?[A-Za-z]+(?:_\w|_\{\w+\})?) ?\\in(?![A-Za-z]) ?")
+_POINT = re.compile(r"(?:[Pp]oint )?[A-Z]'? ?(?=\()")
 _BUILDER = re.compile(r"\\?\{ ?[A-Za-z] ?(?:\\mid|\\vert|\||:) ?([^{}]*?) ?\\?\}")
 _VARIABLE = re.compile(r"(?:\\[A-Za-z]+|[A-Za-z])(?:_\w|_ ?\{ ?\w+ ?\})?'?")
 _PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z]) ?")
@@ -72,6 +73,8 @@ def parts(text: str) -> Parts | None:
     if member := _MEMBER.match(text):
         inner = parts(text[member.end() :])
         return None if inner is None else Parts(inner.shape, inner.items, member[1])
+    if (point := _POINT.match(text)) and (place := parts(text[point.end() :])) and place.shape is Shape.TUPLE:
+        return place
     if builder := _BUILDER.fullmatch(text):
         condition = parts(builder[1])
         return condition if condition and condition.name else None
@@ -89,6 +92,8 @@ def _split(text: str, separators: list[_Separator]) -> Parts | None:
     kinds = {separator.kind for separator in separators}
     if "item" in kinds:
         items = [sign for item in _pieces(text, separators, "item") for sign in _signs(item)]
+        if len(items) == 2 and " and " in text and (both := _both_bounds(*map(parts, items))):
+            return both
         return Parts(Shape.LIST, tuple(items)) if 1 < len(items) <= MAX_ITEMS else None
     if "union" in kinds:
         return Parts(Shape.UNION, _pieces(text, separators, "union"))
@@ -97,10 +102,10 @@ def _split(text: str, separators: list[_Separator]) -> Parts | None:
     if "relation" in kinds:
         return _range(text, separators) if "equals" not in kinds else None
     if "equals" in kinds:
-        name, *_, value = *_pieces(text, separators, "equals"), ""
-        *_, value = _pieces(text, separators, "equals") or ("",)
-        if not value or value == name:
+        sides = _pieces(text, separators, "equals")
+        if len(sides) < 2:
             return None
+        name, value = sides[0], sides[-1]
         if _VARIABLE.fullmatch(value) and not _VARIABLE.fullmatch(name):
             name, value = value, name
         return Parts(Shape.EQUATION, (value,), name)
@@ -182,6 +187,18 @@ def _range(text: str, separators: list[_Separator]) -> Parts | None:
     else:
         return None
     return Parts(_SHAPES["(["[is_low_closed] + ")]"[is_high_closed]], (low, high), name)
+
+
+def _both_bounds(one: Parts | None, other: Parts | None) -> Parts | None:
+    """The interval between the bounds of x > 1 and x <= 2."""
+    if one is None or other is None or not one.name or one.name != other.name:
+        return None
+    below, above = (one, other) if one.items[0] == r"-\infty" else (other, one)
+    if below.items[0] != r"-\infty" or above.items[-1] != r"\infty" or len(above.items) != 2:
+        return None
+    is_low_closed = above.shape is Shape.RIGHT_OPEN
+    is_high_closed = below.shape is Shape.LEFT_OPEN
+    return Parts(_SHAPES["(["[is_low_closed] + ")]"[is_high_closed]], (above.items[0], below.items[1]), one.name)
 
 
 def _matrix(environment: str, body: str) -> Parts | None:

@@ -11,7 +11,9 @@ _TAG = re.compile(r"</?(?:think|answer|reflection)>")
 _BOLD = re.compile(r"(?<![\w)])\*\*([^*]+)\*\*(?![\w(])")
 _THIN_SPACES = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}"
 _THOUSANDS = re.compile(rf"(?<=\d)(?:\{{,\}}|,?\\[!,]|[{_THIN_SPACES}])(?=\d{{3}}(?!\d))")
-_UNIT_LETTER = re.compile(r"(?<=[\d})])(?:\s|~|\\[ ,;:])*\\(?:text|mathrm)\s*\{[\s~]*([mgshLlNJWVAK])\s*\}")
+_UNIT_LETTER = re.compile(
+    r"(?:(?<=[\d})])|(?<=\\pi))(?:\s|~|\\[ ,;:])*\\(?:text|mathrm)\s*\{[\s~]*([mgshLlNJWVAK])\s*\}"
+)
 _WRAPPED = re.compile(
     r"\\(?:text(?:bf|it|rm|normal|sf)?|math(?:rm|bf|it|sf|bb(?=\s*\{[^R]))|mbox|operatorname\*?|bm)\s*\{([^{}]*)\}"
 )
@@ -38,6 +40,7 @@ _SPELLINGS = (
     (re.compile(r"\\neq(?![A-Za-z])"), r"\\ne"),
     (re.compile(r"\\(?:lbrace|rbrace)(?![A-Za-z])"), lambda m: r"\{" if m[0][1] == "l" else r"\}"),
     (re.compile(r"\\(?:overline|overrightarrow|widehat) ?\{([A-Z]+)\}"), r"\1"),
+    (re.compile(r" \^ ?|\^ "), "^"),
     (re.compile(r"\\%"), "%"),
     (re.compile(r"\*\*"), "^"),
 )
@@ -70,6 +73,7 @@ _UNICODE = str.maketrans(
         "\N{UNION}": r"\cup ", "\N{ELEMENT OF}": r"\in ", "\N{EMPTY SET}": r"\emptyset ",
         "\N{LESS-THAN OR EQUAL TO}": "<=", "\N{GREATER-THAN OR EQUAL TO}": ">=", "\N{NOT EQUAL TO}": r"\ne ",
         "\N{ALMOST EQUAL TO}": "=", "\N{ANGLE}": r"\angle ", "\N{WHITE UP-POINTING TRIANGLE}": r"\triangle ",
+        "\N{PARALLEL TO}": r"\parallel ", "\N{UP TACK}": r"\perp ",
         "\N{IDEOGRAPHIC FULL STOP}": ".", "\N{IDEOGRAPHIC COMMA}": ",",
         **{mark: f"^{digit}" for digit, mark in enumerate(
             "\N{SUPERSCRIPT ZERO}\N{SUPERSCRIPT ONE}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}\N{SUPERSCRIPT FOUR}"
@@ -79,8 +83,14 @@ _UNICODE = str.maketrans(
 _FULL_UNITS = {"m": "meter", "g": "gram", "s": "second", "h": "hour", "L": "liter", "l": "liter", "N": "newton",
     "J": "joule", "W": "watt", "V": "volt", "A": "ampere", "K": "kelvin"}  # fmt: skip
 
+_WORDED = {
+    "infinity": r"\infty", "positive infinity": r"\infty", "negative infinity": r"-\infty", "half": "1/2",
+    "one half": "1/2", "a half": "1/2", "one third": "1/3", "two thirds": "2/3", "one quarter": "1/4",
+    "one fourth": "1/4", "three quarters": "3/4", "three fourths": "3/4", "one fifth": "1/5",
+}  # fmt: skip
+
 # kinds of text
-_COMMAND = re.compile(r"\\[A-Za-z]+")
+_COMMAND = re.compile(r"\\(?:begin|end) ?\{\w+\}|\\[A-Za-z]+")
 _FUNCTION = re.compile(
     r"(?<![A-Za-z])(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?(?![a-z])|(?<![A-Za-z])(?:log|ln|exp|sqrt|det|max|min|gcd|lcm"
     r"|pi|infinity|alpha|beta|gamma|delta|theta|omega)(?![a-z])"
@@ -89,6 +99,7 @@ _NAME = re.compile(r"[^\W\d_][^\d\\^=+*/<>|{}]*")  # letters and no operator: wo
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _LETTERS = re.compile(r"[^\W\d_]")
 _PUNCTUATION = re.compile(r"[\s\-_,.;:!?'\"`()]+")
+_EXCLAMATION = re.compile(r"(?<=[^\W\d_]{2})!$")  # no factorial
 _ARTICLE = frozenset({"the", "a", "an"})
 
 
@@ -100,17 +111,17 @@ def normalized(text: str) -> str:
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE))
     if "**" in text:
         text = _BOLD.sub(r"\1", text)
-    if "\\" in text:
+    if "\\" in text or "{,}" in text:
         text = _without_latex_noise(text)
     text = _without_dollars(text)
     text = " ".join(_SPACE.sub(" ", text).split())
-    if "\\" in text or "*" in text:
+    if "\\" in text or "*" in text or "^" in text:
         for pattern, replacement in _SPELLINGS:
             text = pattern.sub(replacement, text)
     text = _bare(text)
     if frame := _FRAME.match(text):
         text = _bare(text[frame.end() :])
-    return text
+    return _WORDED.get(text.casefold().replace("-", " "), text) if len(text) < 20 else text
 
 
 def is_name(text: str) -> bool:
@@ -120,9 +131,8 @@ def is_name(text: str) -> bool:
 
 def is_prose(text: str) -> bool:
     """Whether a normal form says something in words, so that it is no mathematical expression."""
-    if is_name(text):
-        return True
-    return _WORD.search(_FUNCTION.sub(" ", _COMMAND.sub(" ", text))) is not None
+    rest = _FUNCTION.sub(" ", _COMMAND.sub(" ", text))
+    return _WORD.search(rest) is not None or (rest == text and is_name(text))
 
 
 def variables(text: str) -> frozenset[str]:
@@ -134,7 +144,8 @@ def variables(text: str) -> frozenset[str]:
 def words(text: str) -> str:
     """What of a normal form counts where words are compared: neither case, articles nor punctuation."""
     tokens = _PUNCTUATION.sub(" ", text.casefold()).split()
-    return " ".join([token for token in tokens if token not in _ARTICLE] or tokens)
+    sign = "-" if text.startswith("-") else ""
+    return sign + " ".join([token for token in tokens if token not in _ARTICLE] or tokens)
 
 
 def group_end(text: str, start: int) -> int:
@@ -174,7 +185,7 @@ def _without_dollars(text: str) -> str:
 
 def _bare(text: str) -> str:
     """The text without what surrounds it: blanks, quotation marks, a final period or comma."""
-    text = text.strip(' "`').rstrip(" .,;!")
+    text = _EXCLAMATION.sub("", text.strip(' "`').rstrip(" .,;"))
     if len(text) > 1 and text[0] == "'" == text[-1]:
         text = text[1:-1]
     return text.strip()

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from string import ascii_uppercase
 
 from srpo_fast.answer_text import normalized, words
@@ -13,17 +12,15 @@ DEFAULT_LETTERS = "ABCDEFGHIJ"  # where the options are unknown
 
 # --- in questions ---
 
+_OPENING, _CLOSING = "(\N{FULLWIDTH LEFT PARENTHESIS}", ")\N{FULLWIDTH RIGHT PARENTHESIS}"
+_STOP = ".\N{FULLWIDTH FULL STOP}\N{IDEOGRAPHIC FULL STOP}\N{IDEOGRAPHIC COMMA}"
+_COLON = ":\N{FULLWIDTH COLON}"
 _MARKER = re.compile(
-    r"(?<![^\s,;:.?!(\N{FULLWIDTH LEFT PARENTHESIS}\N{IDEOGRAPHIC FULL STOP}\N{IDEOGRAPHIC COMMA}])"
-    r"(?:[(\N{FULLWIDTH LEFT PARENTHESIS}](?P<round>[A-Z])[)\N{FULLWIDTH RIGHT PARENTHESIS}]"
-    r"|(?P<half>[A-Z])[)\N{FULLWIDTH RIGHT PARENTHESIS}]"
-    r"|(?P<dot>[A-Z])[.\N{FULLWIDTH FULL STOP}\N{IDEOGRAPHIC COMMA}](?![A-Z]\.)"
-    r"|(?P<colon>[A-Z])[:\N{FULLWIDTH COLON}])"
+    rf"(?<![^\s,;?!{_STOP}{_COLON}{_OPENING}{_CLOSING}])(?:[{_OPENING}](?P<round>[A-Z])[{_CLOSING}]"
+    rf"|(?P<half>[A-Z])[{_CLOSING}]|(?P<dot>[A-Z])[{_STOP}](?![A-Z]\.)|(?P<colon>[A-Z])[{_COLON}])"
 )
 _HEADER = re.compile(r"\b(?:choices|options|answer choices)\s*[:\N{FULLWIDTH COLON}]\s*\Z", re.IGNORECASE)
-_SENTENCE_END = (
-    "\n?.:;!)\N{FULLWIDTH QUESTION MARK}\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH RIGHT PARENTHESIS}\N{FULLWIDTH COLON}"
-)
+_SENTENCE_END = f"\n?!;\N{FULLWIDTH QUESTION MARK}{_STOP}{_COLON}{_CLOSING}"
 _JOINT = re.compile(r"(?:and|or|to|&|,|/|\s)*", re.IGNORECASE)
 
 
@@ -32,18 +29,18 @@ def options_in(question_text: str) -> Options:
     found: Options = ()
     for kind in ("round", "half", "dot", "colon"):
         markers = [marker for marker in _MARKER.finditer(question_text) if marker[kind]]
-        for run in _runs(markers, kind):
+        for run in _runs(question_text, markers, kind):
             options = _read(question_text, run, kind)
             if options and (not found or len(options) >= len(found)):
                 found = options
     return found
 
 
-def _runs(markers: Sequence[re.Match[str]], kind: str) -> list[list[re.Match[str]]]:
+def _runs(text: str, markers: Sequence[re.Match[str]], kind: str) -> list[list[re.Match[str]]]:
     """Markers in the alphabet's order from A on, as long as each run goes."""
     runs: list[list[re.Match[str]]] = []
     for marker in markers:
-        if marker[kind] == "A":
+        if marker[kind] == "A" and (kind == "round" or _may_begin(text, marker.start())):
             runs.append([marker])
         elif runs and len(runs[-1]) < 26 and marker[kind] == ascii_uppercase[len(runs[-1])]:
             runs[-1].append(marker)
@@ -52,19 +49,27 @@ def _runs(markers: Sequence[re.Match[str]], kind: str) -> list[list[re.Match[str
 
 def _read(text: str, run: Sequence[re.Match[str]], kind: str) -> Options:
     """The options of a run of markers; () where it is only the mention of some points or figures."""
-    before = text[max(0, run[0].start() - 80) : run[0].start()]
-    has_header = _HEADER.search(before) is not None
+    has_header = _has_header(text, run[0].start())
     starts_lines = all(_starts_line(text, marker.start()) for marker in run)
     if kind == "colon" and not (has_header or starts_lines):
         return ()
-    is_after_sentence = not before.strip() or before.rstrip(" \t")[-1:] in _SENTENCE_END
-    if not (has_header or starts_lines or is_after_sentence or (kind == "round" and len(run) > 2)):
+    if kind == "round" and len(run) < 3 and not (has_header or starts_lines or _may_begin(text, run[0].start())):
         return ()
     ends = [marker.start() for marker in run[1:]] + [_line_end(text, run[-1].end())]
     texts = [text[marker.end() : end].strip(" \t\n,;") for marker, end in zip(run, ends, strict=True)]
     if any(_JOINT.fullmatch(option) for option in texts) and (kind != "round" or any(texts)):
         return ()
     return tuple((marker[kind], option) for marker, option in zip(run, texts, strict=True))
+
+
+def _has_header(text: str, place: int) -> bool:
+    return _HEADER.search(text[max(0, place - 40) : place]) is not None
+
+
+def _may_begin(text: str, place: int) -> bool:
+    """Whether an option, not a word of a sentence, may stand here: after a line, a sentence or a header."""
+    before = text[max(0, place - 40) : place].rstrip(" \t")
+    return not before or before[-1] in _SENTENCE_END
 
 
 def _starts_line(text: str, place: int) -> bool:
@@ -101,9 +106,10 @@ def letter_of(answer: str, options: Options) -> str | None:
     """The one letter that a normal form names; None if it names none, several, or none of the options'."""
     letters = "".join(letter for letter, _ in options) or DEFAULT_LETTERS
     letter = _letter(answer)
-    if letter is None and answer[1:2] == " " and answer[0] in letters:
+    if letter is None and answer[1:2] in (" ", ",", "-") and answer[0] in letters:
         own = [text for option, text in options if option == answer[0]]  # B 15 cm
-        letter = answer[0] if own and words(normalized(own[0])) == words(answer[2:]) else None
+        is_own = own and words(normalized(own[0])) == words(answer[1:].lstrip(" ,-"))
+        letter = answer[0] if is_own else None
     return letter if letter and letter in letters else None
 
 
@@ -122,7 +128,6 @@ def marked_text(answer: str) -> str:
     return marked["rest"].strip() if marked else ""
 
 
-@lru_cache(maxsize=2**14)
 def _letter(answer: str) -> str | None:
     if alone := _ALONE.fullmatch(answer):
         return alone[1].upper()

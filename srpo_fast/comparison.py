@@ -16,14 +16,16 @@ Judge = Callable[[str, str, Tolerance], bool | None]  # answer, gold: expression
 
 MAX_CHARACTERS = 400  # longer texts are compared as texts
 
-_SPACE = re.compile(r" (?!\d)|(?<!\d) ")
-_ONE_IN_BRACES = re.compile(r"([\^_])\{([^{}])\}")
+_SPACE = re.compile(r" (?!\d)|(?<![\d,]) ")
+_IN_BRACES = re.compile(r"([\^_])\{([^{}]|-?\d+)\}")
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))? ?(?:([ap])\.? ?m\.?)?", re.IGNORECASE)
 _HEAD = re.compile(r"(yes|no|true|false)(?=$|[,.;:!])", re.IGNORECASE)
 _IS = re.compile(
     r"(?<![A-Za-z])(?:is|are|equals|was|be)(?: equal to| called| given by)? (?:(?:the|an?) )?", re.IGNORECASE
 )
 _DENIAL = re.compile(r"\b(?:not|never|neither|cannot|no|unless|if|or)\b|n't\b", re.IGNORECASE)
+_BINDING = re.compile(r"\\(?:int|sum|prod|lim)(?![A-Za-z])")  # their variable is their own
+_LONE_NUMBER = re.compile(r"(?<!\w)\d+(?!\w)")
 _OPERATION = re.compile(r"[\d+*/^-]")
 _SUBSCRIPT = re.compile(r"_\{[^{}]*\}|_\w|\([^()]*\)")
 _ORDERED = (Shape.TUPLE, Shape.CLOSED)
@@ -41,37 +43,39 @@ class Comparison:
         result = self._equal(answer, gold)
         if result or not is_prose(answer) or len(answer) > MAX_CHARACTERS or _DENIAL.search(answer):
             return result
-        *_, sentence = None, *_IS.finditer(answer)
-        rest = answer[sentence.end() :].strip() if sentence else ""
-        return _any([result, self._equal(rest, gold)]) if rest else result
+        *_, verb = None, *_IS.finditer(answer)
+        if verb is None or _LONE_NUMBER.search(answer, 0, verb.start()):
+            return result
+        return any_of([result, self._equal(answer[verb.end() :].strip(), gold)])
 
     def _equal(self, answer: str, gold: str) -> bool | None:
         if not answer or not gold:
             return False
+        if max(len(answer), len(gold)) > MAX_CHARACTERS:
+            return squeezed(answer) == squeezed(gold) or words(answer) == words(gold) != ""
+        answer, gold = _unwrapped(answer), _unwrapped(gold)
         if squeezed(answer) == squeezed(gold):
             return True
-        if max(len(answer), len(gold)) > MAX_CHARACTERS:
-            return words(answer) == words(gold)
         if (clocks := _equal_clocks(answer, gold)) is not None:
             return clocks
         number, true_number = quantity(answer), quantity(gold)
         if number and true_number:
             return number.is_near(true_number, self.tolerance)
-        if is_prose(gold) and (words(answer) == words(gold) or _is_same_yes_or_no(answer, gold)):
+        if is_prose(gold) and (words(answer) == words(gold) != "" or _is_same_yes_or_no(answer, gold)):
             return True
         if (pieces := parts(answer)) or parts(gold):
             return self._equal_parts(answer, gold, pieces, parts(gold))
         return self._equal_expressions(answer, gold)
 
     def _equal_expressions(self, answer: str, gold: str) -> bool | None:
-        if not _are_mathematics(answer, gold):
-            return False
         (expression, unit), (true_expression, true_unit) = _with_unit(answer), _with_unit(gold)
         if unit and true_unit and unit != true_unit:
             return False
         if unit or true_unit:
             return self._equal(expression, true_expression)
-        if variables(answer) != variables(gold):
+        if not _are_mathematics(answer, gold):
+            return False
+        if variables(answer) != variables(gold) and not _BINDING.search(answer + gold):
             return False
         return self.judge(answer, gold, self.tolerance)
 
@@ -180,7 +184,21 @@ class Comparison:
 
 def squeezed(text: str) -> str:
     """A normal form without the blanks and braces that mean nothing."""
-    return _ONE_IN_BRACES.sub(r"\1\2", _SPACE.sub("", text)).removeprefix("+")
+    return _IN_BRACES.sub(r"\1\2", _SPACE.sub("", text)).removeprefix("+")
+
+
+def _unwrapped(text: str) -> str:
+    """The text without parentheses around all of it that hold one thing."""
+    for _ in range(3):
+        if not (text.startswith("(") and text.endswith(")")) or "," in text or ";" in text or len(text) < 3:
+            break
+        depth = 0
+        for place, character in enumerate(text):
+            depth += {"(": 1, ")": -1}.get(character, 0)
+            if depth == 0 and place < len(text) - 1:
+                return text
+        text = text[1:-1].strip()
+    return text
 
 
 def _with_unit(text: str) -> tuple[str, str]:
@@ -244,7 +262,8 @@ def _distinct(several: Parts) -> Parts:
     return Parts(several.shape, tuple({squeezed(item): item for item in several.items}.values()), several.name)
 
 
-def _any(results: Iterable[bool | None]) -> bool | None:
+def any_of(results: Iterable[bool | None]) -> bool | None:
+    """Yes if one is yes, else None if one is None."""
     found = list(results)
     return True if True in found else None if None in found else False
 

@@ -25,12 +25,14 @@ from srpo_fast.literals import resolution
 from srpo_fast.quantities import Tolerance, quantity
 
 MAX_EXPONENT = 1000  # of all exponents in an expression, multiplied
+MAX_BRACKETS = 80  # opening ones; the parser takes seconds for hundreds
 
 # every exponent is short and flat
 _EXPONENT = re.compile(
     r"\^\s*(?:\{(?:-?\\frac\{\w+\}\{\w+\}|[\w\\/.+ -]{1,12})\}|\([\w/.+-]{1,12}\)|\w+|\\circ)(?!\s*\^)"
 )
 _EXPANDING = re.compile(r"!|\\(?:binom|sum|prod|int|lim)")
+_BRACKET = re.compile(r"[({\[]")
 _LARGE = re.compile(r"\d{4}")
 
 # spellings the parser does not know
@@ -38,6 +40,8 @@ _BARE_COMMAND = re.compile(
     r"(?<![\\A-Za-z])((?:arc)?(?:sin|cos|tan)|cot|sec|csc|sqrt|log|ln|exp|pi|infinity|alpha|beta|gamma|theta|lambda)"
     r"(?![A-Za-z])"
 )
+_BARE_POWER = re.compile(r"\^(\d{2,})")
+_VECTOR = re.compile(r"\\vec ?([A-Za-z])(?![A-Za-z])")
 _BARE_ROOT = re.compile(r"\\sqrt ?(\d+|[A-Za-z])")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _ANGLE = re.compile(r"(\d+(?:\.\d+)?) ?\^\\circ")
@@ -95,13 +99,19 @@ def _expression(text: str, is_real: bool) -> sympy.Basic | None:
     text = _respelled(text)
     exponents = [power[0] for power in _EXPONENT.finditer(text)]
     size = math.prod(int(digits) for exponent in exponents for digits in re.findall(r"[1-9]\d*", exponent))
-    if len(exponents) < text.count("^") or size > MAX_EXPONENT or (_EXPANDING.search(text) and _LARGE.search(text)):
+    if len(exponents) < text.count("^") or size > MAX_EXPONENT or len(_BRACKET.findall(text)) > MAX_BRACKETS:
+        return None
+    if _EXPANDING.search(text) and _LARGE.search(text):
         return None
     expression = _parsed(text, is_real)
+    if isinstance(expression, sympy.MatrixBase):
+        return expression.as_immutable()
     if not isinstance(expression, sympy.Basic):
         return None
-    floats = {number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)}
-    return expression.xreplace(floats) if floats else expression
+    exact = {number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)}
+    if not is_real:
+        exact |= {symbol: sympy.I for symbol in expression.free_symbols if symbol.name == "i"}
+    return expression.xreplace(exact) if exact else expression
 
 
 def _parsed(text: str, is_real: bool) -> object:
@@ -114,9 +124,10 @@ def _parsed(text: str, is_real: bool) -> object:
 def _respelled(text: str) -> str:
     r"""The text as the parser wants it: sqrt(2) is \sqrt{2}, 2*3 is 2 \cdot 3."""
     text = _THOUSANDS.sub("", _BARE_COMMAND.sub(r"\\\1", text)).replace("*", r"\cdot ")
-    text = text.replace(r"\infinity", r"\infty")
+    text = _VECTOR.sub(r"\\vec{\1}", text.replace(r"\infinity", r"\infty").replace(r"\lg", r"\log_{10}"))
     for opening in (r"\sqrt(", r"\sqrt (", "^("):
         text = _braced(text, opening)
+    text = _BARE_POWER.sub(r"^{\1}", text)
     text = _BARE_ROOT.sub(r"\\sqrt{\1}", text)
     if _TRIGONOMETRY.search(text):
         text = _ANGLE.sub(r"(\\frac{\1 \\pi}{180})", text)

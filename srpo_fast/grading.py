@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from srpo_fast.answer_text import is_name, normalized, words
+from srpo_fast.answer_text import group_end, is_name, normalized, words
 from srpo_fast.choices import DEFAULT_LETTERS, Options, letter_of, letters_of, marked_text
-from srpo_fast.comparison import Comparison, Judge, squeezed
+from srpo_fast.comparison import MAX_CHARACTERS, Comparison, Judge, any_of, squeezed
 from srpo_fast.quantities import EXACT, Tolerance
 
 __all__ = ["EXACT", "Gold", "Tolerance", "Verdict", "is_gold", "quick_verdict"]
@@ -46,7 +46,7 @@ class Gold:
 
 def quick_verdict(answer: str, gold: Gold) -> Verdict | None:
     """Whether `answer`, the value of an answer block, is the gold; None where only symbolic comparison can tell."""
-    if not _normalized(gold.text) and answer.strip() != gold.text.strip():
+    if not _says_something(_normalized(gold.text)) and answer.strip() != gold.text.strip():
         return Verdict.UNPARSABLE_GOLD
     result = is_gold(answer, gold, _cannot_tell)
     return None if result is None else Verdict.RIGHT if result else Verdict.WRONG
@@ -64,7 +64,8 @@ def is_gold(answer: str, gold: Gold, judge: Judge) -> bool | None:
         return _is_option(said, truth, gold.options, comparison)
     letter = _gold_letter(truth)
     if letter is None:
-        return comparison.equal(said, truth)
+        text = marked_text(said)
+        return any_of([comparison.equal(said, truth), comparison.equal(text, truth)])
     if answered := letter_of(said, ()):
         return answered == letter
     text = marked_text(truth)
@@ -89,6 +90,14 @@ def _is_option(said: str, truth: str, options: Options, comparison: Comparison) 
 
 
 @lru_cache(maxsize=2**12)
+def _says_something(truth: str) -> bool:
+    """Whether a gold has a letter or digit, or is a sign that means something by itself, and closes its braces."""
+    if not any(character.isalnum() for character in truth):
+        return truth in ("{}", r"\{\}", r"\{ \}")
+    return group_end("{" + truth + "}", 0) == len(truth) + 1
+
+
+@lru_cache(maxsize=2**12)
 def _gold_letter(truth: str) -> str | None:
     """The letter of a gold that is one, alone or before its text, where the options are unknown."""
     if alone := _LETTER_GOLD.fullmatch(truth):
@@ -110,4 +119,8 @@ def _cannot_tell(answer: str, gold: str, tolerance: Tolerance) -> None:
     return None
 
 
-_normalized = lru_cache(maxsize=2**14)(normalized)
+def _normalized(text: str) -> str:
+    return _short_normalized(text) if len(text) <= MAX_CHARACTERS else normalized(text)
+
+
+_short_normalized = lru_cache(maxsize=2**14)(normalized)

@@ -20,7 +20,7 @@ _LOOSE_NUMBER = re.compile(rf"(?<![\w.,])[-+]?(?:{DECIMAL})(?!\d|[.,]\d)")
 _OPERATOR = re.compile(r"[\\^=*/<>_|()\[\]{}+]|\d[:-]\d")
 _QUALIFIED = re.compile(
     r"(?i)\b(?:not|never|than|least|most|between|under|over|above|below|except|without|or|to|nor|cannot|minus|negative"
-    r"|plus|times|half|nearly)\b|n't\b"
+    r"|plus|times|half|nearly|wrong|incorrect|false)\b|n't\b"
 )
 _CURRENCY = re.compile(
     r"(?P<sign>[-+]?) ?(?:US|USD)? ?(?P<currency>[$\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}]|Rs\.?) ?(?=[-\d.])"
@@ -115,7 +115,7 @@ def quantity(text: str) -> Quantity | None:
     if not rest:
         return Quantity(value, digits)
     if not rest[0].isalpha() or rest in ADJACENT or rest.split("^")[0].split("/")[0].rstrip("23") in ADJACENT:
-        unit = canonical_unit(rest.strip())
+        unit = canonical_unit(rest.strip(" ()"))
         if unit is not None:
             return Quantity(value, digits, unit)
     return _measured(value, digits, rest) if rest[0] == " " else None

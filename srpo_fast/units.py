@@ -56,7 +56,7 @@ _MAX_TOKENS = 12
 def canonical_unit(text: str) -> str | None:
     """The unit in its one spelling, "" for `units` and nothing; None if the text is no unit."""
     powers: dict[str, int] = {}
-    place, sign, next_power, last = 0, 1, 1, ""
+    place, sign, next_power, last, is_neutral = 0, 1, 1, "", False
     for _ in range(_MAX_TOKENS):
         if place == len(text):
             break
@@ -65,6 +65,8 @@ def canonical_unit(text: str) -> str | None:
             return None
         place = token.end()
         if token["power"]:
+            if not last and is_neutral:
+                continue
             if not last:
                 return None
             powers[last] = powers[last] // abs(powers[last]) * int(token[2])
@@ -79,7 +81,8 @@ def canonical_unit(text: str) -> str | None:
         elif token["name"]:
             name = token["name"]
             if name.casefold() in _NEUTRAL:
-                next_power = 1
+                last, next_power = "", 1
+                is_neutral = True
                 continue
             last = _EXACT.get(name) or _CASELESS.get(name.casefold()) or ""
             if not last or last in powers:
@@ -90,6 +93,8 @@ def canonical_unit(text: str) -> str | None:
         return None
     if next_power != 1:
         return None
+    if powers.keys() & {"celsius", "fahrenheit"}:
+        powers.pop("deg", None)
     return " ".join(unit if power == 1 else f"{unit}^{power}" for unit, power in sorted(powers.items()))
 
 
