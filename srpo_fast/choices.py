@@ -21,18 +21,19 @@ _MARKER = re.compile(
 )
 _HEADER = re.compile(r"\b(?:choices|options|answer choices)\s*[:\N{FULLWIDTH COLON}]\s*\Z", re.IGNORECASE)
 _SENTENCE_END = f"\n?!;\N{FULLWIDTH QUESTION MARK}{_STOP}{_COLON}{_CLOSING}"
+_NO_BLANK = re.compile(r"\S")
 _JOINT = re.compile(r"(?:and|or|to|&|,|/|\s)*", re.IGNORECASE)
 
 
 def options_in(question_text: str) -> Options:
     """The last run of options A, B, .. that a question lists, letters with texts; () if it lists none."""
-    found: Options = ()
+    last, found = -1, ()
     for kind in ("round", "half", "dot", "colon"):
         markers = [marker for marker in _MARKER.finditer(question_text) if marker[kind]]
         for run in _runs(question_text, markers, kind):
             options = _read(question_text, run, kind)
-            if options and (not found or len(options) >= len(found)):
-                found = options
+            if options and run[0].start() > last:
+                last, found = run[0].start(), options
     return found
 
 
@@ -80,14 +81,16 @@ def _starts_line(text: str, place: int) -> bool:
 
 def _line_end(text: str, start: int) -> int:
     """The end of the first line from `start` on that is not blank."""
-    first = re.compile(r"\s*").match(text, start)
-    end = text.find("\n", first.end() if first else start)
+    first = _NO_BLANK.search(text, start)
+    end = text.find("\n", first.start() if first else start)
     return len(text) if end < 0 else end
 
 
 # --- in answers ---
 
-_ALONE = re.compile(r"[(\[{]? ?(?:option |choice )?([A-Za-z]) ?[)\]}]?[.:]?", re.IGNORECASE)
+_ALONE = re.compile(
+    r"(?:(?:option|choice|point|figure|graph|image|picture|diagram) )?[(\[{]? ?([A-Za-z]) ?[)\]}]?[.:]?", re.IGNORECASE
+)
 _MARKED = re.compile(r"(?:\( ?([A-Za-z]) ?\)[.:,]?|([A-Za-z])(?:\)|[.:](?=[\s\d\\(-])))(?P<rest>.*)")
 _CHOSEN = re.compile(
     r"(?i:(?:the |my )?(?:correct |right |best )?(?:option|choice|answer)(?: is| would be)?:?) ?"

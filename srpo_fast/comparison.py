@@ -83,7 +83,8 @@ class Comparison:
         if said and truth and said.shape is truth.shape is Shape.EQUATION:
             return self._equal_equations(answer, gold, said, truth)
         if said and said.shape is Shape.EQUATION:
-            return self._equal(said.items[0], gold)
+            result = self._equal(said.items[0], gold)
+            return any_of([result, self._equal(said.name, gold)]) if _is_irrational(said.name) else result
         if truth and truth.shape is Shape.EQUATION:
             return self._equal(answer, truth.items[0]) if _is_plain_name(truth.name) else False
         if said and truth:
@@ -108,15 +109,10 @@ class Comparison:
     def _equal_equations(self, answer: str, gold: str, said: Parts, truth: Parts) -> bool | None:
         if squeezed(said.name).casefold() == squeezed(truth.name).casefold():
             return self._equal(said.items[0], truth.items[0])
-        if (
-            quantity(said.items[0])
-            and quantity(truth.items[0])
-            and _is_plain_name(said.name)
-            and _is_plain_name(truth.name)
-        ):
-            return False
-        if is_prose(said.name) and len(said.name) > 3:
+        if is_prose(said.name) and len(said.name) > 3:  # the length AB
             return self._equal(said.items[0], gold)
+        if _is_plain_name(truth.name) and not variables(truth.items[0]):
+            return False  # neither y = 5 nor 2x + 1 = 11 is x = 5
         return self.judge(answer, gold, self.tolerance) if _are_mathematics(answer, gold) else False
 
     def _equal_shapes(self, answer: str, gold: str, said: Parts, truth: Parts) -> bool | None:
@@ -159,16 +155,16 @@ class Comparison:
         """Every item of the gold finds one of its own in the answer."""
         if len(said.items) != len(truth.items):
             return False
-        left = list(said.items)
-        results: list[bool | None] = []
+        left, uncertain = list(said.items), []
         for true_item in truth.items:
             found = [self._equal(item, true_item) for item in left]
-            result = True if True in found else None if None in found else False
-            if result is False:
+            if True in found:
+                del left[found.index(True)]
+            elif None in found:
+                uncertain.append(true_item)
+            else:
                 return False
-            del left[found.index(result)]
-            results.append(result)
-        return _all(results)
+        return None if uncertain else True
 
     def _equal_ratios(self, said: Parts, truth: Parts) -> bool | None:
         if len(said.items) != len(truth.items):
@@ -216,6 +212,11 @@ def _are_mathematics(answer: str, gold: str) -> bool:
 def _is_plain_name(name: str) -> bool:
     r"""What an equation may define: x, f(2), \angle A, the area, but no 2x + y."""
     return _OPERATION.search(_SUBSCRIPT.sub("", name)) is None
+
+
+def _is_irrational(name: str) -> bool:
+    r"""Whether the first side of an equation is a value that the last approximates (36\pi = 113.1)."""
+    return not (variables(name) or is_prose(name) or quantity(name) or name in "ei")
 
 
 def _is_same_yes_or_no(answer: str, gold: str) -> bool:

@@ -47,7 +47,7 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _ANGLE = re.compile(r"(\d+(?:\.\d+)?) ?\^\\circ")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
 _IMAGINARY = re.compile(r"(?<![A-Za-z\\])i(?![A-Za-z])")
-_CASE_SENSITIVE = ConversionConfig(lowercase_symbols=False)
+_SETTINGS = ConversionConfig(lowercase_symbols=False)
 
 _DIGITS = 60
 _POINTS = (  # for the 1st, 2nd, .. variable, all anew at every point
@@ -88,7 +88,8 @@ def _judge(answer: str, gold: str, tolerance: Tolerance) -> bool | None:
     if isinstance(said, sympy.Rel) and isinstance(truth, sympy.Rel):
         if said.free_symbols != truth.free_symbols:
             return False
-        if _are_proportional(said, truth):
+        sides = (*said.args, *truth.args)
+        if all(isinstance(side, sympy.Expr) for side in sides) and _are_proportional(said, truth):
             return True
     return verify(truth, said, timeout_seconds=0)
 
@@ -103,22 +104,24 @@ def _expression(text: str, is_real: bool) -> sympy.Basic | None:
         return None
     if _EXPANDING.search(text) and _LARGE.search(text):
         return None
-    expression = _parsed(text, is_real)
+    try:
+        return _exact(
+            latex2sympy(text, is_real=is_real, normalization_config=None, conversion_config=_SETTINGS), is_real
+        )
+    except Exception:  # the parser's, for text that is no LaTeX: it raises bare Exceptions, and many others
+        return None
+
+
+def _exact(expression: object, is_real: bool) -> sympy.Basic | None:
+    """What the parser read, with decimals as fractions and i, where it may be one, as the imaginary unit."""
     if isinstance(expression, sympy.MatrixBase):
         return expression.as_immutable()
     if not isinstance(expression, sympy.Basic):
         return None
     exact = {number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)}
-    if not is_real:
+    if not is_real and isinstance(expression, sympy.Expr):
         exact |= {symbol: sympy.I for symbol in expression.free_symbols if symbol.name == "i"}
     return expression.xreplace(exact) if exact else expression
-
-
-def _parsed(text: str, is_real: bool) -> object:
-    try:
-        return latex2sympy(text, is_real=is_real, normalization_config=None, conversion_config=_CASE_SENSITIVE)
-    except Exception:
-        return None
 
 
 def _respelled(text: str) -> str:
