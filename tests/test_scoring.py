@@ -94,12 +94,12 @@ def test_plain_grpo_asks_for_no_second_answer(checked):
 def test_an_answer_that_cannot_be_graded_earns_nothing_for_it_and_harms_no_other(
     checked, variant, text, parts, reasons
 ):
-    settings = RewardConfig(variant=variant, time_limit=0.5, workers=2)
+    settings = RewardConfig(variant=variant, time_limit=2.0, workers=2)
     others = [sample(solution("2x") * 2, "2x"), sample(solution("x + x"), "2x")]
     bad, *kept = scores(settings, [sample(text, "2x"), *others])
     assert (bad.format, bad.accuracy, bad.effectiveness) == parts
     assert bad.reasons == reasons
-    assert "not done after 0.5 s" in (bad.failure or "")
+    assert "not done after 2 s" in (bad.failure or "")
     assert [score.first_correct for score in kept] == [True, True]
     assert [score.failure for score in kept] == [None, None]
 

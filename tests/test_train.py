@@ -170,6 +170,26 @@ def test_a_run_with_everything_on_and_its_resumption(base_model, tmp_path):
     assert without_times(resumed[1]) == pytest.approx(without_times(lines[1]), abs=1e-5)
 
 
+def test_rewards_that_are_all_equal_end_the_run_and_leave_its_checkpoints(base_model, tmp_path):
+    (tmp_path / "flat.py").write_text("def pays(completion, answer):\n    print('noise')\n    return 1.0\n")
+    run = tmp_path / "run"
+    arguments = [
+        f"model.path={base_model}", f"run.dir={run}", *SMALL_JOB, "reflection=null", "cold_start=null",
+        "evaluation.every=0", f"reward.variant={tmp_path}/flat.py:pays", "reward.max_flat_steps=2",
+    ]  # fmt: skip
+    # the second start resumes after one step, which counts
+    for _ in range(2):
+        result = run_script("srpo_fast/train.py", *arguments, ranks=1)
+        assert result.returncode == 1, result.stderr[-4000:]
+        (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+        assert "every completion of steps 0 to 1 earned the same reward, 1" in line
+        assert "Traceback" not in result.stderr
+        assert "noise" not in result.stdout
+        assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_000000", "step_000001"]
+        assert [line["rollout/reward_std"] for line in read_jsonl(run / "metrics.jsonl")] == [0.0, 0.0]
+        assert len(list((run / "completions").iterdir())) == 2
+
+
 # --- bad input ---
 
 
