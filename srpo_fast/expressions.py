@@ -20,7 +20,7 @@ from latex2sympy2_extended import latex2sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from math_verify import verify
 
-from srpo_fast.grading import Gold, Verdict, is_gold, quick_verdict
+from srpo_fast.grading import Gold, Verdict, is_gold
 from srpo_fast.literals import resolution
 from srpo_fast.quantities import Tolerance, quantity
 
@@ -212,9 +212,3 @@ def _values(said: sympy.Expr, truth: sympy.Expr, is_real: bool) -> Iterator[tupl
             is_real and any(abs(sympy.im(value)) > 1e-20 for value in values)
         ):
             yield values
-
-
-def is_correct(answer: str, gold: str | Gold) -> bool:
-    """Whether the answer is the gold, told in this process, however long it takes."""
-    gold = Gold(text=gold) if isinstance(gold, str) else gold
-    return (quick_verdict(answer, gold) or symbolic_verdict(answer, gold)) is Verdict.RIGHT

@@ -115,8 +115,11 @@ class PromptEncoder:
         return [start for start, _ in encoding["offset_mapping"]]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """How many tokens every text is by itself."""
-        return [len(ids) for ids in self._tokenizer(list(texts), add_special_tokens=False).input_ids] if texts else []
+        """How many tokens every text is by itself, as token_ids has them."""
+        if not texts:
+            return []
+        encoded = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
+        return [len(ids) for ids in encoded.input_ids]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of `token_ids` without special tokens."""

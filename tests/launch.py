@@ -1,6 +1,7 @@
 """Starts scripts as a user does, with torchrun or alone."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,3 +18,8 @@ def run_script(script: str, *arguments: str, ranks: int = 1) -> subprocess.Compl
     environment = {name: value for name, value in os.environ.items() if name not in _OF_A_PROCESS_GROUP}
     environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+
+
+def hear_interrupts() -> None:
+    """As preexec_fn of a process that Ctrl-C shall end: a suite started in the background would have it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from srpo_fast.config import DEFAULT_CONFIG, Config, load_config
+from srpo_fast.config.presets import PRESETS
 from srpo_fast.policy_update import start_updates, update_policy
-from srpo_fast.presets import PRESETS
 from srpo_fast.weight_sync import EngineMismatch, check_mismatch
 from tests.policy_case import OPTIMIZER, make_sequences, open_policy, packer
 

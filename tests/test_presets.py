@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from srpo_fast.config import DEFAULT_CONFIG, Config, ConfigError, dump_config, load_config
-from srpo_fast.presets import PRESETS, ObjectiveName
+from srpo_fast.config.presets import PRESETS, ObjectiveName
 
 CONFIGS = sorted(DEFAULT_CONFIG.parent.glob("*.yaml"))
 LEAST = """

@@ -14,7 +14,7 @@ import pytest
 from srpo_fast import cli
 from srpo_fast.monitor.run_directory import read_jsonl
 from tests.chat_server import TRANSPORT_FAULTS, serve
-from tests.launch import ROOT
+from tests.launch import ROOT, hear_interrupts
 from tests.reflect_case import overrides, replies, write_pool
 
 COUNT = 60
@@ -33,7 +33,9 @@ def arguments(pool: Path, base_url: str, out: Path, **reflection: object) -> lis
 
 def start(pool: Path, base_url: str, out: Path, *options: str) -> subprocess.Popen[str]:
     command = [str(Path(sys.executable).with_name("srpo")), *arguments(pool, base_url, out), *options]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )
 
 
 def num_results(out: Path) -> int:

@@ -17,6 +17,7 @@ from srpo_fast.reflection.chat import ChatFailure, ChatReply, ChatRequest
 from srpo_fast.reflection.endpoint import Endpoint
 from tests.chat_server import ChatServer, serve
 from tests.endpoint_case import make_endpoint, make_request
+from tests.launch import hear_interrupts
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def test_ctrl_c_ends_the_process_at_once(server, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, server.base_url], cwd=tmp_path, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hear_interrupts,
     )  # fmt: skip
     assert process.stdout is not None
     process.stdout.readline()

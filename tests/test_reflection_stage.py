@@ -112,7 +112,7 @@ def test_faults_change_nothing_but_the_time_it_takes(pool, tmp_path):
 
 
 def test_what_came_to_nothing_is_replaced_and_kept_with_its_reason(pool, tmp_path):
-    with serve(replies=replies(COUNT), fault_rate=0.5, faults=REPLY_FAULTS, max_faults=99, seed=1) as server:
+    with serve(replies=replies(COUNT), fault_rate=0.35, faults=REPLY_FAULTS, max_faults=99, seed=1) as server:
         config = config_of(pool, server.base_url)
         impatient = config.reflection.teacher.model_copy(update={"reply_retries": 0})
         update = {"teacher": impatient, "judge": None, "records": 8}

@@ -40,7 +40,7 @@ def divide(): return 1 / 0
 def recurse(): return recurse()
 def refuse(): raise UserError("return a number")
 def lambda_(): return lambda: 1
-def close_all(): os.closerange(3, 100); return 1
+def close_all(): os.closerange(3, 65536); return 1
 def leave_a_child(): return subprocess.Popen(["sleep", "600"]).pid
 def leave_a_child_and_crash(path): open(path, "w").write(str(leave_a_child())); os._exit(3)
 def keep_the_interpreter(): threading.Thread(target=regex, daemon=True).start(); return "gone"

@@ -1,6 +1,6 @@
 """What `objective: NAME` stands for: values of the sections loss, advantage and rollout that the config does not give.
 
-Every name is otherwise the defaults of config.py, which are SRPO's own: GRPO with the accuracy filter, without KL. A
+Every name is otherwise the defaults of stage_2.py, which are SRPO's own: GRPO with the accuracy filter, without KL. A
 value in the config file or on the command line always wins. optimizer.updates_per_step is never set here; with one
 update a step every ratio is 1, and clipping (gspo, cispo, clip_high) changes nothing until it is raised.
 

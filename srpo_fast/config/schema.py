@@ -1,0 +1,123 @@
+"""The whole config of a run, and how its sections agree."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from srpo_fast.config.presets import PRESETS, ObjectiveName
+from srpo_fast.config.section import Fraction, Momentum, Positive, Rate, Section
+from srpo_fast.config.stage_1 import ColdStartConfig, ReflectionConfig
+from srpo_fast.config.stage_2 import AdvantageConfig, LossConfig, RewardConfig, RolloutConfig
+
+
+class RunConfig(Section):
+    dir: Path
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    resume: Literal["auto", "never"] = "auto"
+
+
+class ModelConfig(Section):
+    path: str  # a Hugging Face directory, or "embedded"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+
+
+class ParallelConfig(Section):
+    tp: Positive = 1  # of the policy and of the engine
+    pp: Positive = 1  # dp is what remains of the world
+
+
+class DataConfig(Section):
+    train: str  # a file or folder of questions (FOLDER#SPLIT where there are splits), or "embedded"
+    validation: str | None = None  # watched during the run: settings are chosen on it
+    heldout: str | None = None  # reported at the end of every phase, never chosen on
+    image_root: Path | None = None  # where relative image paths start; default: the file's folder
+    min_pixels: Positive = 4 * 28 * 28
+    max_pixels: Positive = 640 * 28 * 28
+    max_prompt_tokens: Positive = 1024  # longer prompts are left out, never cut
+    prompts_per_step: Positive = 128
+    bad_records: Literal["quarantine", "stop"] = "quarantine"  # left out and written down, or the end of the run
+    max_bad_share: Fraction = 0.05  # of a file's records; with more bad ones the run ends
+
+
+class PromptConfig(Section):
+    answer_system: str  # asks for one answer: stage 1, and plain GRPO
+    rollout_system: str  # stage 2 and evaluation after it
+
+
+class OptimizerConfig(Section):
+    lr: Rate = 1e-6
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    decay_share: Fraction = 0.0  # of the steps, at the end, over which the rate falls to zero
+    betas: tuple[Momentum, Momentum] = (0.9, 0.95)
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    grad_clip: Rate = 1.0
+    updates_per_step: Positive = 1
+    tokens_per_micro_batch: Positive = 16_384
+
+
+class EvaluationConfig(Section):
+    questions: Positive = 1024  # held-out, at the end of every phase
+    every: Annotated[int, Field(ge=0)] = 0  # steps between validations; 0: none
+    validation_questions: Positive = 256
+
+
+class Config(Section):
+    run: RunConfig
+    model: ModelConfig
+    data: DataConfig
+    prompt: PromptConfig
+    objective: ObjectiveName = "grpo"  # sets what loss, advantage and rollout leave open (presets.py)
+    steps: Annotated[int, Field(ge=0)] = 500
+    save_every: Positive = 50
+    parallel: ParallelConfig = ParallelConfig()
+    reflection: ReflectionConfig | None = None
+    cold_start: ColdStartConfig | None = None
+    rollout: RolloutConfig = RolloutConfig()
+    reward: RewardConfig = RewardConfig()
+    advantage: AdvantageConfig = AdvantageConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, document: Any) -> Any:
+        """Fills what the objective's name says and the document does not."""
+        if not isinstance(document, dict):
+            return document
+        name = document.get("objective", "grpo")
+        preset = PRESETS.get(name, {}) if isinstance(name, str) else {}
+        given = {section: document.get(section) or {} for section in preset}
+        return document | {
+            section: values | given[section] for section, values in preset.items() if isinstance(given[section], dict)
+        }
+
+    @model_validator(mode="after")
+    def _stages_agree(self) -> "Config":
+        self._stage_1_is_whole()
+        if self.evaluation.every and self.data.validation is None:
+            raise ValueError("evaluation.every needs questions: set data.validation, or evaluation.every=0")
+        if self.advantage.accuracy_low > self.advantage.accuracy_high:
+            raise ValueError("advantage.accuracy_low is above accuracy_high: every group would be dropped")
+        if self.data.min_pixels > self.data.max_pixels:
+            raise ValueError("data.min_pixels is above data.max_pixels: no image would fit")
+        longest = self.data.max_prompt_tokens + self.rollout.max_tokens
+        if self.optimizer.tokens_per_micro_batch < longest:
+            raise ValueError(
+                f"optimizer.tokens_per_micro_batch={self.optimizer.tokens_per_micro_batch} holds no sequence of "
+                f"data.max_prompt_tokens + rollout.max_tokens = {longest}; raise it, or lower one of these"
+            )
+        return self
+
+    def _stage_1_is_whole(self) -> None:
+        reflection, cold_start = self.reflection, self.cold_start
+        if cold_start and cold_start.data:
+            if reflection:
+                raise ValueError("cold_start.data takes the place of the reflection section: set reflection=null")
+        elif (reflection is None) != (cold_start is None):
+            raise ValueError(
+                "reflection and cold_start are one stage: give both sections or neither, or cold_start.data with a file"
+            )
+        if reflection and reflection.answerer is None and reflection.max_tokens > self.rollout.max_tokens:
+            raise ValueError("reflection.max_tokens is above rollout.max_tokens, for which the engine is built")
