@@ -22,9 +22,9 @@ from benchmarks.machine import machine
 from benchmarks.timing import Spread
 from srpo_fast.config import RewardConfig
 from srpo_fast.grading import Gold, quick_verdict
+from srpo_fast.grading.grader import Grader, Pair
 from srpo_fast.responses import parse
-from srpo_fast.scoring import Sample, TokenCounter, make_scorer
-from srpo_fast.verdicts import Grader, Pair
+from srpo_fast.rewards.scoring import Sample, TokenCounter, make_scorer
 
 TOKENS = 500  # of a completion
 BATCH = 256

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from srpo_fast.batch import Completion, Prompt, Score
 from srpo_fast.config import Config, RewardConfig
+from srpo_fast.grading.grader import Grader
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.scoring import Sample, Scorer, gold_of, make_scorer
-from srpo_fast.verdicts import Grader
+from srpo_fast.rewards.scoring import Sample, Scorer, gold_of, make_scorer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """The reward of one completion, in parts, with the reasons for what it did not earn (rewards.py)."""
+    """The reward of one completion, in parts, with the reasons for what it did not earn (rewards/)."""
 
     total: float
     format: float

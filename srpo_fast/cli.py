@@ -41,10 +41,10 @@ def report(options: argparse.Namespace) -> int:
 def validate(options: argparse.Namespace) -> int:
     """Checks the values of a config and the records of its data files; not the model."""
     config = load_config(options.config, options.overrides)
+    from srpo_fast.grading.grader import Grader
     from srpo_fast.quarantine import Quarantine
-    from srpo_fast.scoring import make_scorer
+    from srpo_fast.rewards.scoring import make_scorer
     from srpo_fast.sources import SPLITS, open_questions
-    from srpo_fast.verdicts import Grader
 
     make_scorer(config.reward, lambda texts: [], Grader(config.reward))  # loads a function of the user's own
 
@@ -62,7 +62,7 @@ def reward(options: argparse.Namespace) -> int:
     """Scores the completions of a file: the parts of each reward, and why it is not more."""
     from rich.console import Console
 
-    from srpo_fast.reward_file import as_json, as_table, score_file
+    from srpo_fast.rewards.scored_file import as_json, as_table, score_file
 
     scored = score_file(options.completions, options.variant, options.tokenizer)
     if options.json:

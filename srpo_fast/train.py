@@ -21,6 +21,7 @@ from srpo_fast.batch import Group, HeldOut, Prompt, Question
 from srpo_fast.checkpoint import Checkpoint
 from srpo_fast.config import Config, UserError, config_from_arguments
 from srpo_fast.evaluation.heldout import evaluate
+from srpo_fast.grading.grader import Grader
 from srpo_fast.group_collection import collect_step
 from srpo_fast.monitor.run_monitor import Monitor, open_monitor
 from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
@@ -34,11 +35,10 @@ from srpo_fast.prompts import PromptEncoder
 from srpo_fast.quarantine import Quarantine
 from srpo_fast.reflection import cold_start
 from srpo_fast.reflection.policy_answers import examples_of_policy
-from srpo_fast.reward_watch import RewardAlarm, RewardWatch
+from srpo_fast.rewards.watch import RewardAlarm, RewardWatch
 from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
 from srpo_fast.sequences import training_sequences
 from srpo_fast.sources import open_questions, resolve_model
-from srpo_fast.verdicts import Grader
 from srpo_fast.weight_sync import EngineMismatch, sync_weights
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from srpo_fast.chat.model import ChatRequest
 from srpo_fast.config import LocalTeacherConfig
-from srpo_fast.reflection.chat import ChatRequest
 from srpo_fast.reflection.local_model import LocalModel
 
 SCHEMA = {

@@ -27,7 +27,7 @@ def _seed() -> None:
 
 FAULTY_CHECKS = """
 import ctypes, os, time
-from srpo_fast import expressions
+from srpo_fast.grading import expressions
 
 symbolic_verdict = expressions.symbolic_verdict
 

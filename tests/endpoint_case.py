@@ -3,10 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
+from srpo_fast.chat.endpoint import Endpoint
+from srpo_fast.chat.model import ChatRequest
 from srpo_fast.config import EndpointConfig
 from srpo_fast.reflection.asking import REFLECTION_SCHEMA
-from srpo_fast.reflection.chat import ChatRequest
-from srpo_fast.reflection.endpoint import Endpoint
 from tests.chat_server import ChatServer
 
 

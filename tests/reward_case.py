@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from srpo_fast.batch import Score
 from srpo_fast.config import RewardConfig
 from srpo_fast.grading import Gold
-from srpo_fast.scoring import Sample, make_scorer
-from srpo_fast.verdicts import Grader
+from srpo_fast.grading.grader import Grader
+from srpo_fast.rewards.scoring import Sample, make_scorer
 
 REFLECTION = "<reflection>check</reflection>"
 

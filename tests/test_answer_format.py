@@ -7,8 +7,8 @@ import pytest
 from srpo_fast.answer_format import AnswerFormat, one_answer_format, rollout_format
 from srpo_fast.batch import Completion, Question, Score
 from srpo_fast.config import DEFAULT_CONFIG, RewardConfig, load_config
+from srpo_fast.grading.grader import Grader
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.verdicts import Grader
 
 GRADER = Grader(RewardConfig())
 FIRST = "<think>1234</think><answer>$\\boxed{9}$</answer>"

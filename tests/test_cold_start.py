@@ -17,6 +17,7 @@ from srpo_fast.config import (
     load_config,
 )
 from srpo_fast.embedded.task import SYSTEM_REFLECT, load_samples
+from srpo_fast.formats.sft import SftExample, write_sft
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.reflection.cold_start import (
     SftSequences,
@@ -26,7 +27,6 @@ from srpo_fast.reflection.cold_start import (
     open_sequences,
     run_cold_start,
 )
-from srpo_fast.sft_format import SftExample, write_sft
 from tests.policy_case import open_policy, packer
 
 SAMPLES = load_samples("train", 6, 0)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srpo_fast.comparison import MAX_CHARACTERS
-from srpo_fast.expressions import symbolic_verdict
 from srpo_fast.grading import EXACT, Gold, Tolerance, Verdict, quick_verdict
+from srpo_fast.grading.comparison import MAX_CHARACTERS
+from srpo_fast.grading.expressions import symbolic_verdict
 
 CORPUS = [json.loads(line) for line in Path(__file__).with_name("golden").joinpath("answers.jsonl").open()]
 

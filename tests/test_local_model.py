@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from srpo_fast.chat.model import ChatRequest
 from srpo_fast.config import LocalTeacherConfig, UserError
-from srpo_fast.reflection.chat import ChatRequest
 from srpo_fast.reflection.local_model import LocalModel
 from tests.launch import run_script
 

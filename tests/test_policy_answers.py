@@ -9,12 +9,12 @@ import torch
 from srpo_fast.batch import Completion, Group, Prompt, Score
 from srpo_fast.config import DEFAULT_CONFIG, load_config
 from srpo_fast.embedded.task import load_samples
+from srpo_fast.formats.sft import read_sft
 from srpo_fast.parallel import Parallel
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.reflection.policy_answers import PolicyAnswerer, examples_of_policy
 from srpo_fast.reflection.records import FirstAnswer, Rejection
 from srpo_fast.rollout import Sampling
-from srpo_fast.sft_format import read_sft
 from tests.test_reflection_stage import Quiet
 
 ALONE = Parallel(rank=0, world=1, tp=1, pp=1, device=torch.device("cpu"))

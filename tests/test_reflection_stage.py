@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from srpo_fast.config import Config, UserError
+from srpo_fast.formats.sft import SftExample, read_sft
 from srpo_fast.monitor.progress import SilentBar
 from srpo_fast.monitor.run_directory import read_jsonl
 from srpo_fast.parallel import Parallel
 from srpo_fast.reflection.opening import open_stage_1
 from srpo_fast.reflection.stage import write_examples
 from srpo_fast.responses import parse
-from srpo_fast.sft_format import SftExample, read_sft
 from tests.chat_server import REPLY_FAULTS, TRANSPORT_FAULTS, ChatServer, serve
 from tests.reflect_case import config_of, replies, write_pool
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from srpo_fast.batch import Score
 from srpo_fast.config import RewardConfig
 from srpo_fast.grading import Gold, quick_verdict
-from srpo_fast.reward_function import PARTS
-from srpo_fast.scoring import Sample, Scorer, make_scorer
-from srpo_fast.verdicts import Grader
+from srpo_fast.grading.grader import Grader
+from srpo_fast.rewards.own_function import PARTS
+from srpo_fast.rewards.scoring import Sample, Scorer, make_scorer
 from tests.reward_case import REFLECTION, RIGHT, TARGET, WRONG, count_words
 
 # (lowest, highest) total; the lowest of each is earned by a text without a block

@@ -8,8 +8,8 @@ import pytest
 from srpo_fast.batch import Score
 from srpo_fast.config import RewardConfig, UserError
 from srpo_fast.grading import Gold
-from srpo_fast.scoring import Sample, make_scorer
-from srpo_fast.verdicts import Grader
+from srpo_fast.grading.grader import Grader
+from srpo_fast.rewards.scoring import Sample, make_scorer
 from tests.reward_case import RIGHT, WRONG, count_words
 
 Score_all = Callable[[str, list[str]], list[Score]]

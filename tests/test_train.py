@@ -16,11 +16,11 @@ from srpo_fast.config import DEFAULT_CONFIG, ColdStartConfig, load_config
 from srpo_fast.embedded.base import Recipe, Stage, ensure_base_model
 from srpo_fast.embedded.task import SYSTEM_DIRECT, SYSTEM_REFLECT, Sample, careful_answer, direct_answer, load_samples
 from srpo_fast.embedded.teacher import EmbeddedTeacher
+from srpo_fast.formats.sft import SftExample
 from srpo_fast.monitor.run_directory import open_run, read_jsonl
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy.hf_directory import HFDirectory
 from srpo_fast.reflection.cold_start import SftSequences, run_cold_start
-from srpo_fast.sft_format import SftExample
 from tests.launch import run_script
 from tests.policy_case import OPTIMIZER, open_encoder, open_policy, packer
 

@@ -4,8 +4,8 @@ import re
 from typing import Any
 
 from srpo_fast.batch import Question
+from srpo_fast.chat.model import ChatRequest
 from srpo_fast.image_marks import IMAGE_MARK
-from srpo_fast.reflection.chat import ChatRequest
 
 FIRST_ANSWER_SYSTEM = (
     "You solve problems carefully. Write your reasoning step by step between <think> and </think>, then nothing but "

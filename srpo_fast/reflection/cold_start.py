@@ -7,6 +7,7 @@ from typing import overload
 
 from srpo_fast.batch import Question, TrainingSequence
 from srpo_fast.config import ColdStartConfig, Config, FirstAnswerLoss, OptimizerConfig, RewardConfig, UserError
+from srpo_fast.formats.sft import SftExample, read_sft
 from srpo_fast.images import ImageError, check_image, load_image, resize_once
 from srpo_fast.loss import supervised_loss, with_token_weights
 from srpo_fast.packing import Packer
@@ -16,7 +17,6 @@ from srpo_fast.prompts import PromptEncoder, PromptTooLong
 from srpo_fast.reflection.gold import Claim, GoldCheck
 from srpo_fast.responses import final_value, parse
 from srpo_fast.schedule import learning_rate
-from srpo_fast.sft_format import SftExample, read_sft
 
 KEPT_PIXELS = 2**28  # fp32 values of pictures kept between epochs, 1 GiB; others are read and encoded again
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from srpo_fast.config import RewardConfig
 from srpo_fast.grading import Verdict
+from srpo_fast.grading.grader import Grader
 from srpo_fast.responses import final_value
-from srpo_fast.scoring import gold_of
-from srpo_fast.verdicts import Grader
+from srpo_fast.rewards.scoring import gold_of
 
 _WORDS = re.compile(r"[^\W\d_]{2,}(?:[ '-][^\W\d_]+)*")  # TeX would set them as a product of variables
 _MATH_SPAN = re.compile(r"\$+([^$]*)\$+")

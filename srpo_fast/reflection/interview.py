@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from srpo_fast.batch import Question
-from srpo_fast.reflection.chat import ChatFailure, ChatModel, ChatReply, ChatRequest
+from srpo_fast.chat.model import ChatFailure, ChatModel, ChatReply, ChatRequest
 from srpo_fast.reflection.records import Case, Rejection, Step
 
 Item = TypeVar("Item", Question, Case)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
+from srpo_fast.chat.model import ChatModel, ChatRequest
 from srpo_fast.reflection.asking import verdict_request
-from srpo_fast.reflection.chat import ChatModel, ChatRequest
 from srpo_fast.reflection.interview import interview
 from srpo_fast.reflection.records import Case, Judgement, Reason, Rejection, Step
 

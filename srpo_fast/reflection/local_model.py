@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from srpo_fast.chat.model import ChatFailure, ChatReply, ChatRequest, FailureReason, Usage
+from srpo_fast.chat.replies import Completion, Setback, one_line, read_reply
+from srpo_fast.chat.request_body import request_body
 from srpo_fast.config import EndpointConfig, LocalTeacherConfig
-from srpo_fast.reflection.chat import ChatFailure, ChatReply, ChatRequest, FailureReason, Usage
-from srpo_fast.reflection.replies import Completion, Setback, one_line, read_reply
-from srpo_fast.reflection.request_body import request_body
 from srpo_fast.rollout.chat_engine import ChatEngine, Said, Talk, Unfit
 
 ROUND = 4  # times max_num_seqs: asked together, and lost together by a kill

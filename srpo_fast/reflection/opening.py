@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srpo_fast.batch import Question
+from srpo_fast.chat.endpoint import Endpoint
 from srpo_fast.config import EMBEDDED, Config, ConfigError, EndpointConfig, LocalTeacherConfig
 from srpo_fast.dataset import read_questions
 from srpo_fast.monitor.progress import Phases
@@ -16,7 +17,6 @@ from srpo_fast.monitor.run_directory import RunDirectory
 from srpo_fast.reflection.answers import EndpointAnswerer
 from srpo_fast.reflection.asking import improvement_request, reflection_request, verdict_request
 from srpo_fast.reflection.directory import ANSWERS, JUDGEMENTS, REFLECTIONS, Settings
-from srpo_fast.reflection.endpoint import Endpoint
 from srpo_fast.reflection.gold import GoldCheck
 from srpo_fast.reflection.judge import Judge
 from srpo_fast.reflection.pool import Pool

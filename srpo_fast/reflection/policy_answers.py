@@ -9,6 +9,7 @@ from srpo_fast.answer_format import one_answer_format
 from srpo_fast.bad_record import BadRecord
 from srpo_fast.batch import Completion, Group, Prompt, Question
 from srpo_fast.config import Config
+from srpo_fast.grading.grader import Grader
 from srpo_fast.monitor.progress import Phases
 from srpo_fast.parallel import Parallel, merge_over_world
 from srpo_fast.prompts import PromptEncoder
@@ -18,7 +19,6 @@ from srpo_fast.reflection.records import FirstAnswer, Rejection, Step, one_line
 from srpo_fast.reflection.stage import write_examples
 from srpo_fast.rollout import RolloutEngine, Sampling, sample_groups
 from srpo_fast.sources import resolve_model
-from srpo_fast.verdicts import Grader
 
 ROUND = 8  # times the sequences that all engines hold at once: sampled together, and lost together by a kill
 

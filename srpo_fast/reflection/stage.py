@@ -14,11 +14,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeGuard
 
+from srpo_fast.chat.model import ChatModel
 from srpo_fast.config import ReflectionConfig, UserError
+from srpo_fast.formats.sft import SftExample, write_sft
 from srpo_fast.monitor.progress import Bar, Phases
 from srpo_fast.parallel import Parallel, from_main
 from srpo_fast.reflection.answers import Answerer, EndpointAnswerer
-from srpo_fast.reflection.chat import ChatModel
 from srpo_fast.reflection.directory import ReflectionDirectory, Settings
 from srpo_fast.reflection.examples import Example, check_first_answer, example_of
 from srpo_fast.reflection.gold import GoldCheck
@@ -28,7 +29,6 @@ from srpo_fast.reflection.records import Case, FirstAnswer, Rejection, Step
 from srpo_fast.reflection.selection import keep, open_queues
 from srpo_fast.reflection.tally import Statistics, as_text, statistics_of
 from srpo_fast.reflection.teachers import Teacher
-from srpo_fast.sft_format import SftExample, write_sft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

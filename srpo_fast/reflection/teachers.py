@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from srpo_fast.batch import Question
+from srpo_fast.chat.model import ChatModel, ChatRequest
 from srpo_fast.reflection.asking import improvement_request, reflection_request
-from srpo_fast.reflection.chat import ChatModel, ChatRequest
 from srpo_fast.reflection.interview import interview
 from srpo_fast.reflection.records import Case, Reason, Reflection, Rejection, Step
 

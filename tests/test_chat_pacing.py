@@ -1,0 +1,244 @@
+"""An endpoint's pace, and its end: limits that are kept, pauses, stops, servers that are of no use or go away."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from srpo_fast.chat.endpoint import Endpoint
+from srpo_fast.chat.model import ChatFailure, ChatReply, ChatRequest
+from srpo_fast.config import EndpointConfig, UserError
+from tests.chat_server import ChatServer, serve
+from tests.endpoint_case import make_endpoint, make_request
+from tests.launch import hear_interrupts
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    with serve() as running:
+        yield running
+
+
+# pace
+
+
+def test_the_concurrency_is_reached_and_never_exceeded():
+    with serve(delay_s=0.05) as server:
+        assert len(list(make_endpoint(server, concurrency=7).ask(make_request(n) for n in range(70)))) == 70
+        assert server.most_at_once == 7
+
+
+def test_the_rate_limit_is_kept_by_all_calls_together(server):
+    endpoint = make_endpoint(server, requests_per_minute=1200, concurrency=8)  # one in 50 ms
+    calls = [
+        threading.Thread(target=lambda i=i: list(endpoint.ask(make_request(10 * i + n) for n in range(8))))
+        for i in range(2)
+    ]
+    for call in calls:
+        call.start()
+    for call in calls:
+        call.join()
+    times = sorted(record.arrived for record in server.records)
+    assert len(times) == 16
+    assert times[-1] - times[0] > 15 * 0.05 - 0.2  # less what the first may have been late
+
+
+def test_a_server_that_names_a_pause_is_given_it_by_all_requests():
+    with serve(retry_after="1.0") as server:
+        texts = ["[fault:rate_limit*1]", "[fault:error_500*2]"]
+        endpoint = make_endpoint(server, backoff_s=0.3, backoff_limit_s=0.3)
+        results = list(endpoint.ask(make_request(n, text) for n, text in enumerate(texts)))
+        assert all(isinstance(result, ChatReply) for result in results)
+        (refused,) = (record.arrived for record in server.records if record.fault == "rate_limit")
+        afterwards = [record.arrived for record in server.records if record.arrived > refused + 0.1]
+        assert len(afterwards) == 3
+        assert min(afterwards) - refused >= 0.95
+
+
+def test_pauses_grow_until_their_limit(server):
+    endpoint = make_endpoint(server, retries=5, backoff_s=0.04, backoff_limit_s=0.16)
+    list(endpoint.ask([make_request(0, "[fault:error_500]")]))
+    times = [record.arrived for record in server.records]
+    gaps = [late - early for early, late in pairwise(times)]
+    assert all(gap > 0.9 * full / 2 for gap, full in zip(gaps, (0.04, 0.08, 0.16, 0.16, 0.16), strict=True))
+    assert sum(gaps) < 0.04 * (1 + 2 + 4 + 8 + 16)  # what it would be without the limit
+
+
+def test_requests_are_read_as_results_are_taken(server):
+    read = 0
+
+    def requests() -> Iterator[ChatRequest]:
+        nonlocal read
+        for n in range(1000):
+            read += 1
+            yield make_request(n)
+
+    answers = make_endpoint(server, concurrency=4).ask(requests())
+    assert read == 0
+    for taken in range(1, 30):
+        next(answers)
+        assert read <= taken + 2 * 4
+    answers.close()
+    assert len(server.records) <= read
+
+
+# the end
+
+
+def test_stopping_early_stops_everything_at_once():
+    with serve(delay_s=0.02) as server:
+        answers = make_endpoint(server, concurrency=4, backoff_s=60, backoff_limit_s=60, timeout_s=60).ask(
+            make_request(n, "[fault:hang]" if n % 4 == 1 else "[fault:error_500]" if n % 4 == 2 else "how many?")
+            for n in range(100)
+        )
+        next(answers)
+        start = time.monotonic()
+        answers.close()
+        assert time.monotonic() - start < 5  # neither the hanging request nor the pause is waited for
+        sent = len(server.records)
+        time.sleep(0.1)
+        assert len(server.records) == sent
+        server.stopping.set()
+        assert "event_loop" not in [thread.name for thread in threading.enumerate()]
+
+
+INTERRUPTED = """
+import sys
+from srpo_fast.config import EndpointConfig
+from srpo_fast.chat.model import ChatRequest
+from srpo_fast.chat.endpoint import Endpoint
+
+settings = EndpointConfig(base_url=sys.argv[1], model="m", key_env=None, concurrency=4, backoff_s=60)
+texts = ["a", "b", "[fault:hang]", "[fault:error_500]"] * 10
+for result in Endpoint(settings).ask(
+    ChatRequest(key=str(i), system=None, text=f"{text} {i}", images=(), schema=None) for i, text in enumerate(texts)
+):
+    print(result.key, flush=True)
+"""
+
+
+def test_ctrl_c_ends_the_process_at_once(server, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, server.base_url], cwd=tmp_path, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hear_interrupts,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()
+    while server.faults.total() < 4:  # until all that may be under way hang or pause
+        time.sleep(0.02)
+    time.sleep(0.2)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert time.monotonic() - start < 10  # hanging lasts 30 s, pausing as long
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert "never awaited" not in said
+    assert "was destroyed" not in said
+
+
+def test_an_error_in_the_requests_reaches_the_caller(server):
+    def requests() -> Iterator[ChatRequest]:
+        yield make_request(0)
+        raise KeyError("no such record")
+
+    with pytest.raises(KeyError, match="no such record"):
+        list(make_endpoint(server).ask(requests()))
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("unauthorized", "check the key"),
+        ("no_model", "check model, and base_url"),
+        ("quota", "no quota left"),
+    ],
+)
+def test_what_no_request_would_survive_is_one_error_after_the_results_so_far(server, fault, message):
+    requests = (make_request(n, f"[fault:{fault}]" if n == 20 else "how many?") for n in range(1000))
+    results, error = until_error(make_endpoint(server, concurrency=2).ask(requests))
+    assert message in error
+    assert "\n" not in error
+    assert {f"k{n}" for n in range(18)} <= {result.key for result in results}
+    assert len(server.records) <= 20 + 2 * 2
+
+
+def test_results_that_wait_to_be_taken_come_before_the_error():
+    with serve(delay_s=0.1) as server:
+        texts = ["a", "b", "[fault:unauthorized]", "[fault:error_500*1]"]  # two at a time; the last one takes longest
+        answers = make_endpoint(server, concurrency=2).ask(make_request(n, text) for n, text in enumerate(texts))
+        first = next(answers)
+        time.sleep(1.0)
+        others, _ = until_error(answers)
+        assert {first.key, *(result.key for result in others)} == {"k0", "k1", "k3"}
+
+
+def until_error(answers: Iterator[ChatReply | ChatFailure]) -> tuple[list[ChatReply | ChatFailure], str]:
+    """The results that came before a UserError, and what it says."""
+    results: list[ChatReply | ChatFailure] = []
+    try:
+        results.extend(answers)
+    except UserError as error:
+        return results, str(error)
+    pytest.fail("no error came")
+
+
+def test_a_server_that_nobody_started_is_one_error_at_once(server):
+    endpoint = make_endpoint(server, base_url="http://127.0.0.1:9/v1", backoff_s=60)
+    with pytest.raises(UserError, match=r"teacher at http://127\.0\.0\.1:9/v1: .*nobody answers.*correct base_url"):
+        list(endpoint.ask(make_request(n) for n in range(100)))
+
+
+def test_a_wrong_path_is_one_error_at_once(server):
+    endpoint = make_endpoint(server, base_url=server.base_url.removesuffix("/v1"))
+    with pytest.raises(UserError, match="usually ends in /v1"):
+        list(endpoint.ask(make_request(n) for n in range(100)))
+
+
+def test_a_server_that_only_fails_is_given_up(server):
+    endpoint = make_endpoint(server, retries=1, concurrency=2)
+    with pytest.raises(UserError, match="8 requests in a row failed, the last one with server_error"):
+        list(endpoint.ask(make_request(n, "[fault:error_500]") for n in range(1000)))
+    assert len(server.records) < 30
+
+
+def test_a_server_that_asks_for_hours_is_not_waited_for():
+    with serve(retry_after="7200") as server, pytest.raises(UserError, match="left alone for 7200 s"):
+        list(make_endpoint(server).ask([make_request(0, "[fault:rate_limit]")]))
+
+
+def test_a_server_that_is_killed_is_waited_for(tmp_path):
+    log, port_file = tmp_path / "log", tmp_path / "port"
+    process, port = start_server("--log", str(log), port_file=port_file)
+    settings = EndpointConfig(
+        base_url=f"http://127.0.0.1:{port}/v1", model="m", key_env=None, concurrency=1, retries=20, backoff_s=0.1,
+        backoff_limit_s=0.3,
+    )  # fmt: skip
+    answers = Endpoint(settings).ask(make_request(n) for n in range(20))
+    keys = [next(answers).key for _ in range(5)]
+    process.kill()
+    process.wait()
+    port_file.unlink()
+    process, _ = start_server("--log", str(log), "--port", str(port), port_file=port_file)
+    keys += [result.key for result in answers if isinstance(result, ChatReply)]
+    process.terminate()
+    assert process.wait(timeout=10) == 0
+    assert sorted(keys) == sorted(f"k{n}" for n in range(20))
+    assert 20 <= len(log.read_text().splitlines()) <= 22  # one try may have been under way when it was killed
+
+
+def start_server(*arguments: str, port_file: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """The process and its port, ready to answer."""
+    script = Path(__file__).parent / "chat_server.py"
+    process = subprocess.Popen([sys.executable, str(script), "--port-file", str(port_file), *arguments])
+    while not port_file.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    return process, int(port_file.read_text())
