@@ -57,6 +57,7 @@ class Trainer:
             self.policy = Policy(
                 model_dir, dtype=config.model.dtype, seed=config.run.seed, parallel=parallel,
                 banned_ids=self.encoder.banned_ids, temperature=config.rollout.temperature,
+                recompute=config.model.recompute,
             )  # fmt: skip
             bar.advance()
             self.engine = RolloutEngine(

@@ -58,7 +58,7 @@ def train_and_resume(model_dir: Path, parallel: Parallel, out: Path) -> dict[str
         "first": first,
         "second": second,
         "resumed": resumed,
-        "layers": len(policy.language_model.decoder.layers),
+        "layers": len(policy.language_model[0].decoder.layers),
     }
 
 

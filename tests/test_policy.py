@@ -111,7 +111,7 @@ def test_logits_of_packed_prompts_are_transformers(policy, one_process, untraine
     (batch,) = packer(untrained_model, one_process, 4096)(sequences).micro_batches
     prompts = packer(untrained_model, one_process, 4096)(sequences).image_prompts
     with torch.no_grad():
-        logits = policy.language_model(batch, policy.vision.encode(prompts))
+        logits = policy.language_model[0](batch, policy.vision.encode(prompts))
         expected = []
         order = sorted(sequences, key=lambda s: len(s.prompt.token_ids) + len(s.completion_ids), reverse=True)
         for sequence in order:
