@@ -199,7 +199,10 @@ class Trainer:
 
     def save(self, step: int) -> None:
         state = Checkpoint(
-            step=step, policy=self.policy.state_dict(), sampler=self.sampler.state_dict(), rng=torch.get_rng_state()
+            step=step,
+            policy=self.policy.sharded_state_dict(),
+            sampler=self.sampler.state_dict(),
+            rng=torch.get_rng_state(),
         )
         checkpoint.save(self.config.run.dir / "checkpoints", state, self.parallel)
 
@@ -210,7 +213,7 @@ class Trainer:
             return None
         if state.step > 0:
             self.policy.new_optimizer(self.config.optimizer)
-        self.policy.load_state_dict(state.policy)
+        self.policy.load_state_dict(state.read_policy(self.policy.sharded_state_dict(is_loading=True)))
         self.sampler.load_state_dict(state.sampler)
         torch.set_rng_state(state.rng)
         sync_weights(self.policy, self.engine)

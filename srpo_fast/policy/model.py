@@ -26,6 +26,7 @@ from srpo_fast.policy.hf_weights import HFWeights
 from srpo_fast.policy.language_model import LanguageModel, build_language_model
 from srpo_fast.policy.megatron_start import start_megatron
 from srpo_fast.policy.rows import empty_like, loss_rows_of_rank, padded_length, share_of_rank
+from srpo_fast.policy.sharded_state import load_optimizer, sharded_optimizer, sharded_weights
 from srpo_fast.policy.vision import VisionTower
 
 
@@ -174,22 +175,25 @@ class Policy:
 
     # --- state ---
 
-    def state_dict(self) -> dict[str, Any]:
-        """This rank's weights, version and optimizer state; equal on data-parallel ranks."""
-        with self._optimizer_names():
-            optimizer = self.optimizer.state_dict() if self.optimizer else None
-        weights = {name: p.detach() for name, p in self.language_model.named_parameters()}
-        return {"version": self.version, "weights": weights, "optimizer": optimizer}
+    def sharded_state_dict(self, *, is_loading: bool = False) -> dict[str, Any]:
+        """Weights, version and optimizer state as Megatron shards them; a collective.
 
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of state_dict; an optimizer state needs new_optimizer before."""
-        for name, parameter in self.language_model.named_parameters():
-            parameter.copy_(state["weights"][name])
-        self.version = state["version"]
+        is_loading: as the template of what to read; an optimizer state is read if new_optimizer came before.
+        """
+        state: dict[str, Any] = {"version": self.version, "weights": sharded_weights(self.language_model)}
         if self.optimizer:
             with self._optimizer_names():
-                self.optimizer.load_state_dict(state["optimizer"])
+                state["optimizer"] = sharded_optimizer(self.optimizer, state["weights"], is_loading=is_loading)
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what was read for the template of sharded_state_dict."""
+        self.version = state["version"]
+        for number, chunk in enumerate(self.language_model):
+            chunk.load_state_dict(state["weights"][f"chunk{number}"])
+        if self.optimizer:
+            with self._optimizer_names():
+                load_optimizer(self.optimizer, state["optimizer"])
 
     # --- weights ---
 
