@@ -34,7 +34,7 @@ RESUMED_AS: dict[str, dict[str, Any]] = LAYOUTS | {
     "pp_distributed": {"pp": 2, "distributed_optimizer": True},
 }
 RESUMES = [
-    ("tp", "tp"), ("tp", "pp"), ("tp", "dp"), ("tp", "cp"), ("pp", "pp"), ("pp", "tp"), ("dp", "dp"),
+    ("tp", "tp"), ("tp", "pp"), ("tp", "dp"), ("tp", "cp"), ("pp", "pp"),
     ("tp_distributed", "pp_distributed"), ("tp_distributed", "dp_distributed"),
     ("dp_distributed", "dp_distributed"), ("dp_distributed", "tp_distributed"),
 ]  # fmt: skip

@@ -26,7 +26,7 @@ class HFWeights:
     @torch.no_grad()
     def load(self) -> None:
         """Fills this rank's parameters, reading of every file what they need and no more."""
-        for rule, hf_names, parameter in self._parameters(with_tied_copy=True):
+        for rule, hf_names, parameter in self.parameters(with_tied_copy=True):
             sources = [self._source.slice(hf_name) for hf_name in hf_names]
             shard = rule.shard(sources, self._parallel.tp, self._parallel.tp_rank, self._layout)
             assert shard.shape == parameter.shape, f"{hf_names}: {tuple(shard.shape)} for {tuple(parameter.shape)}"
@@ -44,7 +44,7 @@ class HFWeights:
 
     def _own(self) -> Iterator[tuple[str, Tensor]]:
         tp, group = self._parallel.tp, parallel_state.get_tensor_model_parallel_group()
-        for rule, hf_names, parameter in self._parameters():
+        for rule, hf_names, parameter in self.parameters():
             shards = [parameter.detach()]
             if tp > 1 and rule.is_cut:
                 shards = [torch.empty_like(parameter) for _ in range(tp)]
@@ -70,14 +70,17 @@ class HFWeights:
 
     def _own_layout(self) -> list[tuple[str, torch.Size, torch.dtype]]:
         layout = []
-        for rule, hf_names, parameter in self._parameters():
+        for rule, hf_names, parameter in self.parameters():
             shards = [parameter.detach().to("meta")] * (self._parallel.tp if rule.is_cut else 1)
             joined = rule.join(shards, self._layout)
             layout += [(name, tensor.shape, tensor.dtype) for name, tensor in zip(hf_names, joined, strict=True)]
         return layout
 
-    def _parameters(self, with_tied_copy: bool = False) -> Iterator[tuple[Rule, tuple[str, ...], nn.Parameter]]:
-        """The last stage's copy of a tied embedding belongs to the first stage and is left out by default."""
+    def parameters(self, with_tied_copy: bool = False) -> Iterator[tuple[Rule, tuple[str, ...], nn.Parameter]]:
+        """This rank's parameters and what they are made of.
+
+        The last stage's copy of a tied embedding belongs to the first stage and is left out by default.
+        """
         for number, chunk in enumerate(self._chunks):
             vp_stage = number if len(self._chunks) > 1 else None
             first_layer = get_transformer_layer_offset(chunk.config, vp_stage)

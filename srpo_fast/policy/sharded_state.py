@@ -16,6 +16,7 @@ from megatron.core.dist_checkpointing.strategies import (  # noqa: F401 - the CP
     fully_parallel,
     state_dict_saver,
 )
+from megatron.core.dist_checkpointing.validation import StrictHandling
 from megatron.core.optimizer import MegatronOptimizer
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
@@ -81,7 +82,7 @@ def write_sharded(state: dict[str, Any], folder: Path) -> None:
 def read_sharded(template: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A collective: the tensors that the template's shards name, whole or in part. Raises ConfigError if none fit."""
     try:
-        return dist_checkpointing.load(template, str(folder))
+        return dist_checkpointing.load(template, str(folder), strict=StrictHandling.RAISE_UNEXPECTED)
     except (CheckpointingException, CheckpointException) as error:
         cause = next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) else error
         if not isinstance(cause, CheckpointingException):
