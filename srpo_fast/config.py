@@ -40,6 +40,7 @@ class RunConfig(Section):
 class ModelConfig(Section):
     path: str  # a Hugging Face directory, or "embedded"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    train_vision: bool = False  # SRPO freezes the vision tower
     recompute: Literal["none", "selective", "full"] = "none"  # in the backward pass: the MLPs, or whole layers
 
 

@@ -57,7 +57,7 @@ class Trainer:
             self.policy = Policy(
                 model_dir, dtype=config.model.dtype, seed=config.run.seed, parallel=parallel,
                 banned_ids=self.encoder.banned_ids, temperature=config.rollout.temperature,
-                recompute=config.model.recompute,
+                recompute=config.model.recompute, train_vision=config.model.train_vision,
             )  # fmt: skip
             bar.advance()
             self.engine = RolloutEngine(

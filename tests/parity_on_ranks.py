@@ -32,6 +32,10 @@ LAYOUTS: dict[int, dict[str, dict[str, Any]]] = {
         "dp2_distributed": {"distributed_optimizer": True},
         "tp2_sp_full_recompute": {"tp": 2, "sequence_parallel": True, "recompute": "full"},
         "cp2_selective_recompute": {"cp": 2, "recompute": "selective"},
+        "tp2_sp_vision": {"tp": 2, "sequence_parallel": True, "train_vision": True},
+        "pp2_interleaved_vision": {"pp": 2, "chunks_per_stage": 2, "train_vision": True},
+        "cp2_vision": {"cp": 2, "train_vision": True},
+        "dp2_distributed_vision": {"distributed_optimizer": True, "train_vision": True},
     },
     4: {
         "tp2_pp2": {"tp": 2, "pp": 2},

@@ -15,7 +15,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor, nn
 
-from srpo_fast.batch import MicroBatch
+from srpo_fast.batch import MicroBatch, Prompt
 from srpo_fast.config import OptimizerConfig
 from srpo_fast.loss import Head, LossFunction, logprobs_only
 from srpo_fast.packing import PackedBatch
@@ -35,7 +35,7 @@ class Policy:
 
     def __init__(
         self, model_dir: Path, *, dtype: str, seed: int, parallel: Parallel, banned_ids: tuple[int, ...],
-        temperature: float, recompute: str = "none",
+        temperature: float, recompute: str = "none", train_vision: bool = False,
     ) -> None:  # fmt: skip
         self.source = HFDirectory(model_dir)
         self.parallel = parallel
@@ -48,8 +48,12 @@ class Policy:
         self.language_model = nn.ModuleList(chunks).to(parallel.device)  # one a stage, unless stages are interleaved
         self._hf_weights = HFWeights(self.source, self.language_model, parallel)
         self._hf_weights.load()
-        on_first_stage = parallel.pp_rank == 0
-        self.vision = VisionTower(self.source, torch_dtype(dtype), parallel.device) if on_first_stage else None
+        self.vision: VisionTower | None = None
+        self._trained_features: tuple[Sequence[Prompt], Tensor] | None = None  # of the update under way
+        if parallel.pp_rank == 0:
+            self.vision = VisionTower(self.source, torch_dtype(dtype), parallel, trained=train_vision)
+            if train_vision:
+                chunks[0].visual = self.vision.module  # a part of what is trained, saved and synced
         self._ddp = [self._wrap(chunk) for chunk in chunks]
         self.head = Head(
             vocab_start=parallel.tp_rank * (text_config.vocab_size // parallel.tp),
@@ -109,6 +113,8 @@ class Policy:
 
     def _run(self, batch: PackedBatch, loss: LossFunction, *, forward_only: bool) -> list[dict[str, Tensor]]:
         features = self.vision.encode(batch.image_prompts) if self.vision else None
+        if features is not None and features.requires_grad and not forward_only:
+            self._trained_features = batch.image_prompts, features
 
         def forward(batches: Iterator[MicroBatch], model: Any) -> tuple[Tensor, Any]:
             micro_batch = next(batches).to(self.parallel.device)
@@ -158,13 +164,20 @@ class Policy:
         return sum_over_world(mine, self.parallel)
 
     def _wrap(self, chunk: LanguageModel) -> DistributedDataParallel:
-        chunk.config.finalize_model_grads_func = lambda models, *args, **kwargs: finalize_model_grads(models, None)
+        chunk.config.finalize_model_grads_func = self._finalize_gradients
         ddp_config = DistributedDataParallelConfig(
             grad_reduce_in_fp32=True, use_distributed_optimizer=self.parallel.distributed_optimizer
         )
         ddp = DistributedDataParallel(chunk.config, ddp_config, chunk)
         ddp.broadcast_params()
         return ddp
+
+    def _finalize_gradients(self, models: list[Any], *args: Any, **kwargs: Any) -> None:
+        """After the last micro-batch's backward pass, before ranks add up their gradients."""
+        if self.vision and self._trained_features:
+            self.vision.backward(*self._trained_features)
+            self._trained_features = None
+        finalize_model_grads(models, None)
 
     @property
     def _config(self) -> TransformerConfig:

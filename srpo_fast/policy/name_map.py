@@ -131,7 +131,7 @@ def rule_for(megatron_name: str, first_layer: int) -> tuple[Rule, tuple[str, ...
         layer = str(first_layer + int(parts[2]))
         rule = RULES[".".join([*parts[:2], "{}", *parts[3:]])]
         return rule, tuple(name.format(layer) for name in rule.hf_names)
-    rule = RULES[megatron_name]
+    rule = _whole(megatron_name) if parts[0] == "visual" else RULES[megatron_name]
     return rule, rule.hf_names
 
 
