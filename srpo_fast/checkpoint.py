@@ -31,8 +31,8 @@ class Checkpoint:
     """Everything that determines the next step."""
 
     step: int  # steps done
-    policy: dict[str, Any]  # sharded: weights, version and, once stage 2 has begun, optimizer state
-    sampler: dict[str, int]
+    policy: dict[str, Any]  # sharded: weights, version and, once stage 2 has begun, optimizer state and reference
+    prompt_source: dict[str, Any]
     rng: torch.Tensor
 
 
@@ -42,7 +42,7 @@ class SavedCheckpoint:
 
     folder: Path
     step: int
-    sampler: dict[str, int]
+    prompt_source: dict[str, Any]
     rng: torch.Tensor
 
     def read_policy(self, template: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def save(root: Path, checkpoint: Checkpoint, parallel: Parallel) -> None:
     if parallel.is_main:
         shutil.rmtree(temporary, ignore_errors=True)
         (temporary / POLICY).mkdir(parents=True)
-        _write(temporary / TRAINER, {name: getattr(checkpoint, name) for name in ("step", "sampler", "rng")})
+        _write(temporary / TRAINER, {name: getattr(checkpoint, name) for name in ("step", "prompt_source", "rng")})
     barrier()
     write_sharded(checkpoint.policy, temporary / POLICY)
     barrier()
@@ -86,7 +86,7 @@ def load_latest(root: Path, parallel: Parallel) -> SavedCheckpoint | None:
         raise ConfigError(
             f"checkpoint file {folder / bad[0]} is missing or damaged; delete {folder} to use an older one"
         )
-    content = torch.load(folder / TRAINER, map_location="cpu", weights_only=True)
+    content = torch.load(folder / TRAINER, map_location="cpu", weights_only=False)
     return SavedCheckpoint(folder=folder, **content)
 
 

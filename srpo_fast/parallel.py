@@ -17,6 +17,7 @@ import torch.distributed as dist
 from srpo_fast.config import ConfigError, ParallelConfig, UserError
 
 T = TypeVar("T")
+K = TypeVar("K", int, str)
 
 HANG_TIMEOUT = timedelta(minutes=30)  # a collective older than this is an error, not a wait
 
@@ -130,12 +131,33 @@ def gather_from_engines(mine: T, parallel: Parallel) -> list[T]:
     return [theirs for theirs in everyone[:: parallel.tp] if theirs is not None]
 
 
+def merge_over_world(mine: dict[K, T], parallel: Parallel) -> dict[K, T]:
+    """The entries of all ranks, sorted by key; where several have a key, the lowest rank's."""
+    everyone: list[dict[K, T] | None] = [mine]
+    if parallel.world > 1:
+        everyone = [None] * parallel.world
+        dist.all_gather_object(everyone, mine)
+    merged: dict[K, T] = {}
+    for theirs in everyone:
+        merged = (theirs or {}) | merged
+    return dict(sorted(merged.items()))
+
+
 def sum_over_world(values: dict[str, float], parallel: Parallel) -> dict[str, float]:
     """Sums of per-rank values by key; every rank passes the same keys."""
+    return _over_world(values, dist.ReduceOp.SUM, parallel)
+
+
+def max_over_world(values: dict[str, float], parallel: Parallel) -> dict[str, float]:
+    """The largest of per-rank values by key; every rank passes the same keys."""
+    return _over_world(values, dist.ReduceOp.MAX, parallel)
+
+
+def _over_world(values: dict[str, float], operation: dist.ReduceOp.RedOpType, parallel: Parallel) -> dict[str, float]:
     if parallel.world == 1:
         return values
     totals = torch.tensor(list(values.values()), dtype=torch.float64, device=parallel.device)
-    dist.all_reduce(totals)
+    dist.all_reduce(totals, op=operation)
     return dict(zip(values, totals.tolist(), strict=True))
 
 

@@ -14,7 +14,7 @@ from megatron.core import parallel_state
 from torch import Tensor
 
 from srpo_fast.config import LossConfig, ParallelConfig
-from srpo_fast.loss import srpo_loss
+from srpo_fast.loss import objective_of, srpo_loss
 from srpo_fast.parallel import Parallel, start, stop
 from tests.policy_case import OPTIMIZER, gradients_of, open_policy, packer
 from tests.policy_parity import TOKENS_PER_MICRO_BATCH, parity_sequences, recording
@@ -53,7 +53,7 @@ def one_update(model_dir: Path, parallel: Parallel, settings: dict[str, Any], ou
     policy.new_optimizer(OPTIMIZER)
     batch = packer(model_dir, parallel, TOKENS_PER_MICRO_BATCH)(parity_sequences(model_dir))
     rows: dict[float, Tensor] = {}
-    metrics = policy.forward_backward(batch, recording(srpo_loss(LossConfig()), rows))
+    metrics = policy.forward_backward(batch, recording(srpo_loss(objective_of(LossConfig())), rows))
     gradients = gradients_of(policy)
     logprobs = policy.logprobs(batch)
     if parallel.tp_rank == 0 and parallel.is_last_stage:

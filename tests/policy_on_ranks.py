@@ -1,4 +1,4 @@
-"""Run under torchrun: the update of policy_case on two ranks in several layouts, and resumed in others.
+"""Run under torchrun: the updates of policy_case and objective_case on two ranks in several layouts, also resumed.
 
 Rank 0 leaves <layout>.pt with the metrics and weights, <layout>/hf, the export, and <saved>_to_<resumed>.pt. The
 checkpoints in <layout>/checkpoints hold the state after the first update.
@@ -16,10 +16,11 @@ from megatron.core import parallel_state
 from srpo_fast import checkpoint
 from srpo_fast.checkpoint import Checkpoint
 from srpo_fast.config import LossConfig, ParallelConfig
-from srpo_fast.loss import srpo_loss
+from srpo_fast.loss import objective_of, srpo_loss
 from srpo_fast.packing import PackedBatch
 from srpo_fast.parallel import Parallel, start, stop
 from srpo_fast.policy import Policy
+from tests.objective_case import move_from_reference, updates
 from tests.policy_case import OPTIMIZER, gradients_of, make_sequences, open_policy, packer
 
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -38,12 +39,18 @@ RESUMES = [
     ("tp_distributed", "pp_distributed"), ("tp_distributed", "dp_distributed"),
     ("dp_distributed", "dp_distributed"), ("dp_distributed", "tp_distributed"),
 ]  # fmt: skip
+OF_OBJECTIVES = ["tp", "pp", "dp", "cp"]
 TOKENS_PER_MICRO_BATCH = 120  # several micro-batches, of which pp and dp ranks must make the same number and sum
-LOSS = srpo_loss(LossConfig())
+LOSS = srpo_loss(objective_of(LossConfig()))
 
 
 def weights_of(policy: Policy) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in policy.hf_weights()}
+
+
+def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return max((a[name] - b[name]).abs().max().item() for name in a)
 
 
 def one_update(policy: Policy, batch: PackedBatch) -> dict[str, Any]:
@@ -58,12 +65,22 @@ def train(model_dir: Path, parallel: Parallel, out: Path) -> dict[str, object]:
     batch = packer(model_dir, parallel, TOKENS_PER_MICRO_BATCH)(make_sequences(model_dir))
     policy = open_policy(model_dir, parallel)
     policy.new_optimizer(OPTIMIZER)
+    policy.keep_reference()
     first = one_update(policy, batch)
-    state = Checkpoint(step=1, policy=policy.sharded_state_dict(), sampler={}, rng=torch.get_rng_state())
+    state = Checkpoint(step=1, policy=policy.sharded_state_dict(), prompt_source={}, rng=torch.get_rng_state())
     checkpoint.save(out / "checkpoints", state, parallel)
     policy.source.export(out / "hf", policy.hf_weights(), writes=parallel.is_main)
     second = one_update(policy, batch)
-    return {"first": first, "second": second, "layers": len(policy.language_model[0].decoder.layers)}
+    reference = reference_of(policy, batch)
+    assert largest_difference(weights_of(policy), second["weights"]) == 0, (
+        "the reference's weights stayed in the policy"
+    )
+    return {
+        "first": first,
+        "second": second,
+        "reference": reference,
+        "layers": len(policy.language_model[0].decoder.layers),
+    }
 
 
 def resume(model_dir: Path, parallel: Parallel, root: Path) -> dict[str, Any]:
@@ -73,15 +90,37 @@ def resume(model_dir: Path, parallel: Parallel, root: Path) -> dict[str, Any]:
     assert saved
     policy = open_policy(model_dir, parallel)
     policy.new_optimizer(OPTIMIZER)
+    policy.keep_reference()  # to be read over
+    with torch.no_grad():
+        for tensor in policy._reference.values():
+            tensor.fill_(torch.nan)
     policy.load_state_dict(saved.read_policy(policy.sharded_state_dict(is_loading=True)))
     assert policy.version == 1
-    return one_update(policy, batch)
+    return one_update(policy, batch) | {"reference": reference_of(policy, batch)}
+
+
+def reference_of(policy: Policy, batch: PackedBatch) -> dict[float, float] | None:
+    """The reference's log-prob of every row of this rank, by its rollout log-prob; None before the last stage."""
+    rows: dict[float, float] = {}
+    for micro_batch, logprobs in zip(batch.micro_batches, policy.reference_logprobs(batch), strict=True):
+        if logprobs is None:
+            return None
+        rows |= dict(zip(micro_batch.rollout_logprobs.tolist(), logprobs.tolist(), strict=True))
+    return rows
+
+
+def objectives(model_dir: Path, parallel: Parallel) -> dict[str, Any]:
+    policy = open_policy(model_dir, parallel)
+    move_from_reference(policy)
+    return updates(policy, model_dir, parallel, TOKENS_PER_MICRO_BATCH)
 
 
 def main(model_dir: Path, out: Path) -> None:
     world = start(ParallelConfig())
     for name, sizes in LAYOUTS.items():
         finish(train(model_dir, replace(world, **sizes), out / name), out / f"{name}.pt", world)
+    for name in OF_OBJECTIVES:
+        finish(objectives(model_dir, replace(world, **RESUMED_AS[name])), out / f"{name}_objectives.pt", world)
     for saved, resumed in RESUMES:
         result = resume(model_dir, replace(world, **RESUMED_AS[resumed]), out / saved / "checkpoints")
         finish(result, out / f"{saved}_to_{resumed}.pt", world)
@@ -89,6 +128,10 @@ def main(model_dir: Path, out: Path) -> None:
 
 
 def finish(result: dict[str, Any], file: Path, world: Parallel) -> None:
+    if "reference" in result:
+        of_ranks: list[Any] = [None] * world.world
+        dist.all_gather_object(of_ranks, result["reference"])
+        result["reference"] = {key: value for rows in of_ranks for key, value in (rows or {}).items()}
     if world.is_main:
         torch.save(result, file)
     dist.barrier()

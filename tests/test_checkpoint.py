@@ -30,7 +30,7 @@ def make_checkpoint(step: int) -> Checkpoint:
     return Checkpoint(
         step=step,
         policy={"version": step, "weights": {"w": shard_of(step)}},
-        sampler={"steps": step},
+        prompt_source={"steps": step},
         rng=torch.get_rng_state(),
     )
 
@@ -50,7 +50,7 @@ def test_everything_comes_back(one_process, tmp_path):
     save(tmp_path, saved, one_process)
     loaded = load_latest(tmp_path, one_process)
     assert loaded
-    assert (loaded.step, loaded.sampler) == (7, {"steps": 7})
+    assert (loaded.step, loaded.prompt_source) == (7, {"steps": 7})
     assert torch.equal(loaded.rng, saved.rng)
     policy = loaded.read_policy({"version": 0, "weights": {"w": shard_of(0)}})
     assert policy["version"] == 7
@@ -74,10 +74,10 @@ def test_the_newest_is_loaded_and_the_last_two_are_kept(one_process, tmp_path):
 
 def test_saving_a_step_again_replaces_it(one_process, tmp_path):
     save(tmp_path, make_checkpoint(3), one_process)
-    save(tmp_path, replace(make_checkpoint(3), sampler={"steps": 33}), one_process)
+    save(tmp_path, replace(make_checkpoint(3), prompt_source={"steps": 33}), one_process)
     loaded = load_latest(tmp_path, one_process)
     assert loaded
-    assert loaded.sampler == {"steps": 33}
+    assert loaded.prompt_source == {"steps": 33}
     assert folders(tmp_path) == ["step_000003"]
 
 
@@ -143,7 +143,7 @@ def test_a_policy_of_another_shape_is_refused(one_process, tmp_path):
     save(tmp_path, make_checkpoint(1), one_process)
     loaded = load_latest(tmp_path, one_process)
     assert loaded
-    with pytest.raises(ConfigError, match=r"step_000001 is not one of this policy .*; was model.path changed\?"):
+    with pytest.raises(ConfigError, match=r"step_000001 is not one of this policy .*; was model\.path or"):
         loaded.read_policy({"version": 0, "weights": {"w": shard_of(0, size=8)}})
 
 

@@ -68,7 +68,7 @@ def test_all_mistakes_are_named_at_once():
     for part in ("steps", "rollout.group_sise", "parallel.tp", "loss.normalizer"):
         assert part in message
     assert "got -1" in message
-    assert "'completion' or 'token'" in message
+    assert "'completion', 'token' or 'constant'" in message
 
 
 @pytest.mark.parametrize(

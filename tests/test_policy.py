@@ -18,7 +18,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from srpo_fast.batch import Prompt, TrainingSequence
 from srpo_fast.config import ConfigError, LossConfig
-from srpo_fast.loss import srpo_loss, supervised_loss
+from srpo_fast.loss import objective_of, srpo_loss, supervised_loss
 from srpo_fast.policy import Policy
 from srpo_fast.policy.hf_directory import HFDirectory
 from srpo_fast.policy.language_model import transformer_config
@@ -34,7 +34,7 @@ from tests.policy_case import (
     packer,
 )
 
-SRPO = srpo_loss(LossConfig())
+SRPO = srpo_loss(objective_of(LossConfig()))
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from srpo_fast.checkpoint import load_latest
 from srpo_fast.config import ConfigError
 from srpo_fast.policy.hf_directory import HFDirectory
 from tests.launch import run_script
+from tests.objective_case import OBJECTIVES, move_from_reference, updates
 from tests.policy_case import OPTIMIZER, largest_relative_error, make_sequences, open_policy, packer
-from tests.policy_on_ranks import LAYOUTS, RESUMES, one_update, resume
+from tests.policy_on_ranks import LAYOUTS, OF_OBJECTIVES, RESUMES, largest_difference, one_update, reference_of, resume
 
 LAYERS_OF_RANK_0 = {"pp": 2}  # three layers do not divide by two stages
 
@@ -34,9 +35,11 @@ def out(untrained_model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
-    assert a.keys() == b.keys()
-    return max((a[name] - b[name]).abs().max().item() for name in a)
+@pytest.fixture(scope="module")
+def objectives_of_one_rank(one_process, untrained_model) -> dict[str, Any]:
+    policy = open_policy(untrained_model, one_process)
+    move_from_reference(policy)
+    return updates(policy, untrained_model, one_process, 4096)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -50,6 +53,14 @@ def test_loss_gradient_and_weights_are_those_of_one_rank(one_rank, out, layout):
         assert largest_relative_error(found["gradients"], expected["gradients"]) < 1e-5
         assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-5)
         assert largest_difference(found["weights"], expected["weights"]) < 1e-5
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("layout", OF_OBJECTIVES)
+def test_the_gradient_of_every_objective_is_that_of_one_rank(objectives_of_one_rank, out, layout, objective):
+    ranks, one = torch.load(out / f"{layout}_objectives.pt")[objective], objectives_of_one_rank[objective]
+    assert largest_relative_error(ranks["gradients"], one["gradients"]) < 1e-5
+    assert ranks["metrics"] == pytest.approx(one["metrics"], rel=1e-4, abs=1e-6)  # sums in fp32
 
 
 @pytest.mark.parametrize(("saved", "resumed"), RESUMES)
@@ -66,6 +77,15 @@ def test_a_checkpoint_of_two_ranks_continues_on_one(one_process, untrained_model
     parallel = replace(one_process, distributed_optimizer="distributed" in saved)
     expected = torch.load(out / f"{saved}.pt")["second"]
     check_same_update(resume(untrained_model, parallel, out / saved / "checkpoints"), expected)
+
+
+def test_a_checkpoint_brings_the_reference_back(one_process, untrained_model, out):
+    policy = open_policy(untrained_model, one_process)
+    policy.keep_reference()
+    batch = packer(untrained_model, one_process, 4096)(make_sequences(untrained_model))
+    expected = reference_of(policy, batch)
+    for file in [*(f"{saved}_to_{resumed}" for saved, resumed in RESUMES), *LAYOUTS]:
+        assert torch.load(out / f"{file}.pt")["reference"] == pytest.approx(expected, abs=1e-5)
 
 
 def check_same_update(found: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -96,7 +116,7 @@ def test_a_checkpoint_of_another_model_is_refused(one_process, untrained_model, 
     template["weights"]["chunk0"]["decoder.layers.7.mlp.linear_fc2.weight"] = replace(
         template["weights"]["chunk0"]["decoder.final_layernorm.weight"], key="decoder.layers.mlp.linear_fc3.weight"
     )
-    with pytest.raises(ConfigError, match=r"is not one of this policy .* was model.path changed\?"):
+    with pytest.raises(ConfigError, match=r"is not one of this policy .* was model\.path or"):
         saved.read_policy(template)
 
 

@@ -9,7 +9,7 @@ from srpo_fast import torchvision_shim  # noqa: F401
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from srpo_fast.config import LossConfig
-from srpo_fast.loss import srpo_loss
+from srpo_fast.loss import objective_of, srpo_loss
 from srpo_fast.policy import Policy, vision
 from srpo_fast.policy.hf_directory import HFDirectory
 from srpo_fast.policy.name_map import canonical
@@ -17,7 +17,7 @@ from srpo_fast.policy.sharded_state import read_sharded, write_sharded
 from srpo_fast.policy.vision import share_images
 from tests.policy_case import OPTIMIZER, QUESTIONS, gradients_of, make_sequences, open_policy, packer
 
-SRPO = srpo_loss(LossConfig())
+SRPO = srpo_loss(objective_of(LossConfig()))
 
 
 @pytest.fixture

@@ -17,16 +17,23 @@ from torch import Tensor, nn
 
 from srpo_fast.batch import MicroBatch, Prompt
 from srpo_fast.config import OptimizerConfig
-from srpo_fast.loss import Head, LossFunction, logprobs_only
+from srpo_fast.loss import Head, LossFunction, is_maximum, logprobs_only
 from srpo_fast.packing import PackedBatch
-from srpo_fast.parallel import Parallel, sum_over_world
+from srpo_fast.parallel import Parallel, max_over_world, sum_over_world
 from srpo_fast.policy import cpu_shim
 from srpo_fast.policy.hf_directory import HFDirectory, torch_dtype
 from srpo_fast.policy.hf_weights import HFWeights
 from srpo_fast.policy.language_model import LanguageModel, build_language_model
 from srpo_fast.policy.megatron_start import start_megatron
+from srpo_fast.policy.reference import host_copy, swapped_in
 from srpo_fast.policy.rows import empty_like, loss_rows_of_rank, padded_length, share_of_rank
-from srpo_fast.policy.sharded_state import load_optimizer, sharded_optimizer, sharded_weights
+from srpo_fast.policy.sharded_state import (
+    load_optimizer,
+    load_reference,
+    sharded_optimizer,
+    sharded_reference,
+    sharded_weights,
+)
 from srpo_fast.policy.vision import VisionTower
 
 
@@ -41,6 +48,7 @@ class Policy:
         self.parallel = parallel
         self.version = 0
         self.optimizer: MegatronOptimizer | None = None
+        self._reference: dict[str, Tensor] | None = None
         start_megatron(parallel, seed)
         text_config = self.source.config.text_config
         tied = self.source.config.tie_word_embeddings  # of the whole model: text_config may lack it
@@ -85,11 +93,14 @@ class Policy:
         self.optimizer = None
 
     def forward_backward(self, batch: PackedBatch, loss: LossFunction) -> dict[str, float]:
-        """Accumulates the gradient of one update; returns the loss's metrics summed over micro-batches and ranks."""
+        """Accumulates the gradient of one update; returns the loss's metrics over all micro-batches and ranks.
+
+        They are summed, but for those of which is_maximum says otherwise.
+        """
         for ddp in self._ddp:
             ddp.zero_grad_buffer()
         self.language_model.zero_grad()  # a step leaves .grad on these buffers, which would then count twice
-        return self._sum_metrics(self._run(batch, loss, forward_only=False))
+        return self._total_metrics(self._run(batch, loss, forward_only=False))
 
     def logprobs(self, batch: PackedBatch) -> list[Tensor | None]:
         """The log-probs [R] fp32 of each micro-batch's labels; None on stages before the last."""
@@ -99,6 +110,16 @@ class Policy:
             return [None] * len(batch.micro_batches)
         pairs = zip(batch.micro_batches, results, strict=False)  # schedules may add empty micro-batches at the end
         return [self._of_all_context_ranks(micro_batch, result["logprobs"]) for micro_batch, result in pairs]
+
+    def keep_reference(self) -> None:
+        """Makes the weights as they are now those of the reference policy."""
+        self._reference = host_copy(self.language_model.named_parameters())
+
+    def reference_logprobs(self, batch: PackedBatch) -> list[Tensor | None]:
+        """`logprobs` of the reference policy."""
+        assert self._reference is not None, "keep_reference comes before reference_logprobs"
+        with swapped_in(self._reference, self.language_model.named_parameters()):
+            return self.logprobs(batch)
 
     def step(self, lr: float) -> float:
         """Applies the accumulated gradient at this learning rate; returns the gradient norm before clipping."""
@@ -153,15 +174,16 @@ class Policy:
         dist.all_reduce(values, group=parallel_state.get_context_parallel_group())
         return values
 
-    def _sum_metrics(self, results: list[dict[str, Tensor]]) -> dict[str, float]:
+    def _total_metrics(self, results: list[dict[str, Tensor]]) -> dict[str, float]:
         """Each metric once: from the last stage, from one of its tensor-parallel ranks."""
         counts = self.parallel.is_last_stage and self.parallel.tp_rank == 0
-        mine = {key: float(sum(r[key] for r in results)) if counts else 0.0 for key in results[0]} if results else {}
+        mine = {key: _total(key, results) if counts else 0.0 for key in results[0]} if results else {}
         if self.parallel.pp > 1:
             keys: list[Any] = [list(mine)]
             dist.broadcast_object_list(keys, src=self.parallel.world - 1)
             mine = {key: mine.get(key, 0.0) for key in keys[0]}
-        return sum_over_world(mine, self.parallel)
+        sums = sum_over_world({k: v for k, v in mine.items() if not is_maximum(k)}, self.parallel)
+        return sums | max_over_world({k: v for k, v in mine.items() if is_maximum(k)}, self.parallel)
 
     def _wrap(self, chunk: LanguageModel) -> DistributedDataParallel:
         chunk.config.finalize_model_grads_func = self._finalize_gradients
@@ -189,11 +211,13 @@ class Policy:
     # --- state ---
 
     def sharded_state_dict(self, *, is_loading: bool = False) -> dict[str, Any]:
-        """Weights, version and optimizer state as Megatron shards them; a collective.
+        """Weights, version, optimizer state and reference as Megatron shards them; a collective.
 
-        is_loading: as the template of what to read; an optimizer state is read if new_optimizer came before.
+        is_loading: as the template of what to read: an optimizer state and a reference where there are such by now.
         """
         state: dict[str, Any] = {"version": self.version, "weights": sharded_weights(self.language_model)}
+        if self._reference is not None:
+            state["reference"] = sharded_reference(state["weights"], self._reference)
         if self.optimizer:
             with self._optimizer_names():
                 state["optimizer"] = sharded_optimizer(self.optimizer, state["weights"], is_loading=is_loading)
@@ -204,6 +228,8 @@ class Policy:
         self.version = state["version"]
         for number, chunk in enumerate(self.language_model):
             chunk.load_state_dict(state["weights"][f"chunk{number}"])
+        if self._reference is not None:
+            load_reference(self._reference, state["reference"])
         if self.optimizer:
             with self._optimizer_names():
                 load_optimizer(self.optimizer, state["optimizer"])
@@ -213,6 +239,11 @@ class Policy:
     def hf_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every trained tensor whole, under its Hugging Face name, on every rank; a collective over TP and PP."""
         return self._hf_weights.gathered()
+
+
+def _total(key: str, results: list[dict[str, Tensor]]) -> float:
+    values = [result[key] for result in results]
+    return float(max(values)) if is_maximum(key) else float(sum(values))
 
 
 def _with_count(loss: Tensor, metrics: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

@@ -13,7 +13,9 @@ from torch import Tensor
 from srpo_fast.batch import MicroBatch
 from srpo_fast.parallel import Parallel
 
-_NOT_LOSS_ROWS = {"input_ids", "position_ids", "cu_seqlens", "max_seqlen", "image_rows", "feature_rows"}
+_NOT_LOSS_ROWS = {
+    "input_ids", "position_ids", "cu_seqlens", "max_seqlen", "image_rows", "feature_rows", "row_offsets"
+}  # fmt: skip
 
 
 def padded_length(tokens: int, parallel: Parallel) -> int:
@@ -45,8 +47,11 @@ def share_of_rank(batch: MicroBatch, parallel: Parallel, at_least: int = 0) -> M
 
 def loss_rows_of_rank(batch: MicroBatch, parallel: Parallel) -> Tensor:
     """[R] bool: the loss rows of the sequences that this context-parallel rank scores, every cp-th one."""
-    sequence_of_row = torch.bucketize(batch.loss_rows, batch.cu_seqlens[1:].long(), right=True)
-    return sequence_of_row % parallel.cp == parallel.cp_rank
+    return _sequence_of_row(batch) % parallel.cp == parallel.cp_rank
+
+
+def _sequence_of_row(batch: MicroBatch) -> Tensor:
+    return torch.arange(len(batch.row_offsets) - 1).repeat_interleave(batch.row_offsets.diff())
 
 
 def empty_like(batch: MicroBatch) -> MicroBatch:
@@ -74,9 +79,14 @@ def _padded(batch: MicroBatch, length: int) -> MicroBatch:
 
 
 def _with_loss_rows(batch: MicroBatch, chosen: Tensor) -> MicroBatch:
-    """Only the chosen [R] bool of every per-row field."""
+    """Only the chosen [R] bool of every per-row field; sequences keep their numbers, some without rows."""
     rows = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name not in _NOT_LOSS_ROWS}
-    return replace(batch, **{name: values[chosen] for name, values in rows.items() if isinstance(values, Tensor)})
+    counts = torch.bincount(_sequence_of_row(batch)[chosen], minlength=len(batch.row_offsets) - 1)
+    return replace(
+        batch,
+        row_offsets=F.pad(counts.cumsum(0), (1, 0)).int(),
+        **{name: values[chosen] for name, values in rows.items() if isinstance(values, Tensor)},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ change in between. Whether the optimizer is distributed may not: Megatron keeps 
 """
 
 import queue
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from megatron.core.dist_checkpointing.strategies import (  # noqa: F401 - the CP
 )
 from megatron.core.dist_checkpointing.validation import StrictHandling
 from megatron.core.optimizer import MegatronOptimizer
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 
 from srpo_fast.config import ConfigError
@@ -26,6 +27,22 @@ from srpo_fast.config import ConfigError
 
 def sharded_weights(chunks: nn.ModuleList) -> dict[str, Any]:
     return {f"chunk{number}": chunk.sharded_state_dict(metadata=_metadata()) for number, chunk in enumerate(chunks)}
+
+
+def sharded_reference(weights: dict[str, Any], reference: dict[str, Tensor]) -> dict[str, Any]:
+    """The reference policy's tensors [names of the chunks' parameters], each sharded like its parameter."""
+    sharded: dict[str, Any] = {}
+    for full_name, tensor in reference.items():
+        chunk, name = full_name.split(".", 1)
+        shard = weights[f"chunk{chunk}"][name]
+        sharded[full_name] = replace(shard, key=f"reference.{shard.key}", data=tensor)
+    return sharded
+
+
+def load_reference(reference: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """The inverse of sharded_reference, from what was read."""
+    for name, tensor in reference.items():
+        tensor.copy_(state[name])
 
 
 def sharded_optimizer(optimizer: MegatronOptimizer, weights: dict[str, Any], *, is_loading: bool) -> dict[str, Any]:
@@ -89,7 +106,8 @@ def read_sharded(template: dict[str, Any], folder: Path) -> dict[str, Any]:
             raise
         first_line = str(cause).strip().splitlines()[0]
         raise ConfigError(
-            f"checkpoint {folder.parent} is not one of this policy ({first_line}); was model.path changed?"
+            f"checkpoint {folder.parent} is not one of this policy ({first_line}); "
+            "was model.path or loss.kl_coef changed?"
         ) from error
 
 
