@@ -44,10 +44,10 @@ def open_encoder(model_dir: Path) -> PromptEncoder:
     return PromptEncoder.from_pretrained(model_dir, max_prompt_tokens=96)
 
 
-def open_policy(model_dir: Path, parallel: Parallel, **settings: Any) -> Policy:
+def open_policy(model_dir: Path, parallel: Parallel, dtype: str = "float32", **settings: Any) -> Policy:
     encoder = open_encoder(model_dir)
     return Policy(
-        model_dir, dtype="float32", seed=0, parallel=parallel, banned_ids=encoder.banned_ids, temperature=1.0,
+        model_dir, dtype=dtype, seed=0, parallel=parallel, banned_ids=encoder.banned_ids, temperature=1.0,
         **settings,
     )  # fmt: skip
 

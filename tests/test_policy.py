@@ -194,11 +194,14 @@ def test_training_lowers_the_supervised_loss(fresh_policy, one_process, untraine
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("distributed", [False, True])
-def test_a_reloaded_policy_takes_the_same_next_step(one_process, untrained_model, sequences, tmp_path, distributed):
+def test_a_reloaded_policy_takes_the_same_next_step(
+    one_process, untrained_model, sequences, tmp_path, distributed, dtype
+):
     parallel = replace(one_process, distributed_optimizer=distributed)
     batch = packer(untrained_model, parallel, 4096)(sequences)
-    policies = [open_policy(untrained_model, parallel) for _ in range(2)]
+    policies = [open_policy(untrained_model, parallel, dtype) for _ in range(2)]
     for policy in policies:
         policy.new_optimizer(OPTIMIZER)
     trained, other = policies

@@ -88,6 +88,30 @@ def test_a_step_moves_a_trained_tower_and_its_features(trained, batch):
     assert not torch.equal(trained.vision.encode(batch.image_prompts), features)
 
 
+def test_a_frozen_tower_runs_once_for_all_passes_over_an_update(one_process, untrained_model, batch, monkeypatch):
+    policy = open_policy(untrained_model, one_process)
+    policy.keep_reference()
+    expected = policy.forward_backward(batch, SRPO)
+    runs = []
+    encode = policy.vision.encode
+    monkeypatch.setattr(policy.vision, "encode", lambda prompts: runs.append(len(prompts)) or encode(prompts))
+    policy.logprobs(batch)
+    policy.reference_logprobs(batch)
+    assert policy.forward_backward(batch, SRPO) == expected
+    assert runs == [len(batch.image_prompts)]
+    policy.forward_backward(batch, SRPO)  # the features of the last pass were not kept
+    assert len(runs) == 2
+
+
+def test_a_trained_tower_runs_in_every_pass(trained, batch, monkeypatch):
+    policy, runs = trained, []
+    encode = policy.vision.encode
+    monkeypatch.setattr(policy.vision, "encode", lambda prompts: runs.append(len(prompts)) or encode(prompts))
+    policy.logprobs(batch)
+    policy.forward_backward(batch, SRPO)
+    assert len(runs) == 2
+
+
 def test_a_frozen_tower_is_neither_synced_nor_saved(one_process, untrained_model):
     policy = open_policy(untrained_model, one_process)
     assert not any(name.startswith("visual.") for name, _ in policy.hf_weights())

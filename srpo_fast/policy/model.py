@@ -133,7 +133,7 @@ class Policy:
         return float(grad_norm)
 
     def _run(self, batch: PackedBatch, loss: LossFunction, *, forward_only: bool) -> list[dict[str, Tensor]]:
-        features = self.vision.encode(batch.image_prompts) if self.vision else None
+        features = self.vision.features_of(batch.image_prompts, last_pass=not forward_only) if self.vision else None
         if features is not None and features.requires_grad and not forward_only:
             self._trained_features = batch.image_prompts, features
 

@@ -40,6 +40,16 @@ class VisionTower:
             parameter.data = parameter.data.to(dtype)
         self.module.requires_grad_(trained).eval().to(parallel.device)
         self.dtype, self.trained, self._parallel = dtype, trained, parallel
+        self._kept: dict[int, tuple[Sequence[Prompt], Tensor | None]] = {}  # by the identity of the prompts
+
+    def features_of(self, prompts: Sequence[Prompt], *, last_pass: bool) -> Tensor | None:
+        """`encode`, run once for all passes over an update, of which the one that trains is the last."""
+        if self.trained:
+            return self.encode(prompts)
+        _, features = self._kept.pop(id(prompts), None) or (prompts, self.encode(prompts))
+        if not last_pass:
+            self._kept[id(prompts)] = prompts, features
+        return features
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[Prompt]) -> Tensor | None:
