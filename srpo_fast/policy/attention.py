@@ -1,4 +1,4 @@
-"""Causal attention over packed sequences: one function for CUDA, one for the CPU, and the module Megatron calls.
+"""Causal attention over packed sequences: two functions for CUDA, one for the CPU, and the module Megatron calls.
 
 Shapes: T packed tokens of this rank, S sequences, L the longest, H query heads, K key/value heads, d head size. Under
 context parallelism the keys are gathered from all ranks and a sequence's queries are the last of its keys.
@@ -6,6 +6,7 @@ context parallelism the keys are gathered from all ranks and a sequence's querie
 
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -60,6 +61,16 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: fl
     )  # fmt: skip
 
 
+def torch_flash_attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> Tensor:
+    """The same with the kernel that comes with torch, where flash-attn is not installed."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return varlen_attn(
+        q, k, v, packing.cu_seqlens_q, packing.cu_seqlens_kv, packing.max_seqlen_q, packing.max_seqlen_kv,
+        scale=scale, window_size=(-1, 0), enable_gqa=True,
+    )  # fmt: skip
+
+
 def padded_attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> Tensor:
     """The same through one padded SDPA call. Padding is at the end, where a causal mask already hides it."""
     (q_rows, q_shape), (k_rows, k_shape) = _padded_rows(q, packing, "q"), _padded_rows(k, packing, "kv")
@@ -110,7 +121,8 @@ class VarlenCoreAttention(MegatronModule):
     ) -> None:
         super().__init__(config=config)
         self.scale = softmax_scale or 1.0 / math.sqrt(config.kv_channels)
-        self.attend = flash_attention if torch.cuda.is_available() else padded_attention
+        on_cuda = flash_attention if find_spec("flash_attn") else torch_flash_attention
+        self.attend = on_cuda if torch.cuda.is_available() else padded_attention
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *args: Any,

@@ -4,8 +4,10 @@ The ranks that see the same prompts (tensor- and context-parallel) each encode a
 run once more for its gradient, after the last micro-batch has added to that of the features: no activation waits.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 import torch.distributed as dist
@@ -17,6 +19,15 @@ from srpo_fast.parallel import Parallel
 from srpo_fast.policy.hf_directory import HFDirectory
 
 PATCHES_PER_PASS = 65_536  # bounds the tower's activations
+
+
+def _attention(device: torch.device) -> str:
+    if device.type == "cpu":
+        return "sdpa"
+    if find_spec("flash_attn"):
+        return "flash_attention_2"
+    warnings.warn("flash-attn is not installed: the vision tower attends window by window, slowly", stacklevel=2)
+    return "sdpa"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +44,7 @@ class VisionTower:
         from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
         self._config = config = source.config.vision_config
-        config._attn_implementation = "flash_attention_2" if parallel.device.type == "cuda" else "sdpa"
+        config._attn_implementation = _attention(parallel.device)
         self.module = Qwen2_5_VisionTransformerPretrainedModel(config)
         self.module.load_state_dict({name: source.tensor(f"visual.{name}") for name in self.module.state_dict()})
         for parameter in self.module.parameters():  # not the buffers: rotary frequencies stay fp32
