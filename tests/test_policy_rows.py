@@ -15,7 +15,7 @@ SIZES = [(2, 1, False), (3, 1, False), (4, 2, True), (1, 2, True)]
 @pytest.fixture(scope="module")
 def batch(one_process, untrained_model) -> MicroBatch:
     (batch,) = packer(untrained_model, one_process, 4096)(make_sequences(untrained_model)).micro_batches
-    return batch
+    return replace(batch, ref_logprobs=batch.labels / 7)
 
 
 @pytest.fixture(params=SIZES, ids=lambda size: "cp{}_tp{}_sp{}".format(*size))
@@ -65,7 +65,12 @@ def test_every_sequence_is_scored_whole_on_one_rank(batch, ranks):
         assert torch.equal(share.loss_rows, batch.loss_rows[rows])
         assert torch.equal(share.labels, batch.labels[rows])
         assert torch.equal(share.advantages, batch.advantages[rows])
+        assert torch.equal(share.ref_logprobs, batch.labels[rows] / 7)
         assert share.old_logprobs is None
+        all_rows, own_rows = batch.row_offsets.diff(), share.row_offsets.diff()
+        assert len(own_rows) == len(all_rows)
+        assert torch.equal(own_rows, torch.where(own_rows > 0, all_rows, 0))
+        assert own_rows.sum() == len(share.loss_rows)
 
 
 def test_a_query_sees_its_sequence_up_to_itself(batch, ranks):
@@ -96,3 +101,4 @@ def test_an_empty_micro_batch_has_one_token_and_no_loss(batch):
     assert empty.cu_seqlens.tolist() == [0, 1]
     for name in ("loss_rows", "labels", "token_weights", "rollout_logprobs", "image_rows", "feature_rows"):
         assert len(getattr(empty, name)) == 0
+    assert empty.row_offsets[-1] == 0
