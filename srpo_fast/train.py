@@ -67,6 +67,7 @@ class Trainer:
             self.policy = Policy(
                 model_dir, dtype=config.model.dtype, seed=config.run.seed, parallel=parallel,
                 banned_ids=self.encoder.banned_ids, temperature=config.rollout.temperature,
+                recompute=config.model.recompute, train_vision=config.model.train_vision,
             )  # fmt: skip
             bar.advance()
             self.engine = RolloutEngine(
@@ -191,7 +192,7 @@ class Trainer:
 
     def save(self, step: int) -> None:
         state = Checkpoint(
-            step=step, policy=self.policy.state_dict(), prompt_source=self.prompts.state_dict(),
+            step=step, policy=self.policy.sharded_state_dict(), prompt_source=self.prompts.state_dict(),
             reward_watch=self.reward_watch.state_dict(), rng=torch.get_rng_state(),
         )  # fmt: skip
         checkpoint.save(self.config.run.dir / "checkpoints", state, self.parallel)
@@ -202,8 +203,8 @@ class Trainer:
         if state is None:
             return None
         if state.step > 0:
-            self.policy.new_optimizer(self.config.optimizer)
-        self.policy.load_state_dict(state.policy)
+            start_updates(self.policy, self.config)
+        self.policy.load_state_dict(state.read_policy(self.policy.sharded_state_dict(is_loading=True)))
         self.prompts.load_state_dict(state.prompt_source)
         self.reward_watch.load_state_dict(state.reward_watch)
         torch.set_rng_state(state.rng)

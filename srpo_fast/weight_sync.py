@@ -1,7 +1,7 @@
 """Policy -> engine: after this the engine samples from exactly the policy's weights.
 
-Whole language tensors travel under their Hugging Face names; the vision tower is frozen and never changes. Agreement is
-checked where it matters and costs nothing: every update compares the engine's log-probs with its own before it steps.
+Whole tensors travel under their Hugging Face names, those of the vision tower if it is trained. Agreement is checked
+where it matters and costs nothing: every update compares the engine's log-probs with its own before it steps.
 """
 
 from srpo_fast.policy import Policy

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from srpo_fast.config import ConfigError
+from srpo_fast.policy import safetensors_shards
 from srpo_fast.policy.hf_directory import HFDirectory
+from srpo_fast.policy.name_map import canonical
 
 
 @pytest.fixture
@@ -66,6 +68,26 @@ def test_an_export_replaces_an_older_one_and_leaves_nothing_beside_it(untrained_
     assert [path.name for path in tmp_path.iterdir()] == ["hf"]
     assert not (tmp_path / "hf" / "of_an_older_export").exists()
     assert torch.equal(HFDirectory(tmp_path / "hf").tensor("model.norm.weight"), new["model.norm.weight"])
+
+
+def test_an_export_larger_than_a_file_is_sharded_and_loads_in_transformers(untrained_model, tmp_path, monkeypatch):
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    monkeypatch.setattr(safetensors_shards, "SHARD_BYTES", 500_000)
+    base = HFDirectory(untrained_model)
+    new = new_weights(base)
+    base.export(tmp_path / "hf", new.items(), writes=True)
+    files = sorted(file.name for file in (tmp_path / "hf").glob("*.safetensors"))
+    assert len(files) > 2
+    assert files[0] == f"model-00001-of-{len(files):05d}.safetensors"
+    assert all((tmp_path / "hf" / file).stat().st_size < 510_000 for file in files)
+    index = json.loads((tmp_path / "hf" / "model.safetensors.index.json").read_text())
+    assert set(index["weight_map"].values()) == set(files)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path / "hf")
+    assert index["metadata"]["total_size"] == sum(p.numel() * p.element_size() for p in model.parameters())
+    for name, parameter in model.named_parameters():
+        expected = new.get(canonical(name))
+        assert torch.equal(parameter, base.tensor(canonical(name)) if expected is None else expected)
 
 
 def test_a_rank_that_does_not_write_only_gathers(untrained_model, tmp_path):

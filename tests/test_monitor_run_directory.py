@@ -50,6 +50,14 @@ def test_a_run_that_was_moved_opens_again(tmp_path):
     assert open_run(make_config(tmp_path / "new")).root == tmp_path / "new"
 
 
+def test_a_run_goes_on_however_ranks_share_the_policy(tmp_path):
+    begin(make_config(tmp_path / "run", parallel={"tp": 2}, model={"path": "embedded"}))
+    model = {"path": "embedded", "recompute": "full"}
+    open_run(make_config(tmp_path / "run", parallel={"pp": 2, "cp": 2, "chunks_per_stage": 2}, model=model))
+    with pytest.raises(ConfigError, match=r"parallel\.distributed_optimizer=False, this one has .*=True"):
+        open_run(make_config(tmp_path / "run", parallel={"distributed_optimizer": True}))
+
+
 def test_another_config_is_refused_naming_key_values_and_remedy(tmp_path):
     run = begin(make_config(tmp_path / "run", optimizer={"lr": 1e-4}))
     before = snapshot(run.root)

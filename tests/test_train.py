@@ -38,7 +38,12 @@ SMALL_JOB = (
     "rollout.max_num_seqs=64", "rollout.kv_cache_gib=0.0625", "optimizer.tokens_per_micro_batch=1024",
     "evaluation.questions=8", "evaluation.every=2", "evaluation.validation_questions=4",
 )  # fmt: skip
-LAYOUTS = {"one": [], "tp": ["parallel.tp=2"], "pp": ["parallel.pp=2"], "dp": []}
+LAYOUTS = {
+    "one": [],
+    "tp": ["parallel.tp=2", "parallel.sequence_parallel=true", "model.recompute=full"],
+    "pp": ["parallel.pp=2"],
+    "dp": ["parallel.distributed_optimizer=true"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -145,12 +150,12 @@ EVERYTHING_ON = (
     "objective=gspo", "loss={mismatch_stop: 1.0e-5}", "loss.kl_coef=0.1", "loss.entropy_coef=0.01",
     "loss.importance=sequence_mask", "advantage={}", "advantage.drop_flat_groups=true", "advantage.mask_truncated=true",
     "rollout.refill_rounds=2", "optimizer.updates_per_step=2", "steps=2", "reflection.prompts=32", "data.heldout=null",
-    "evaluation.every=0",
+    "evaluation.every=0", "model.train_vision=true", "model.recompute=selective", "parallel.distributed_optimizer=true",
 )  # fmt: skip
 
 
 def test_a_run_with_everything_on_and_its_resumption(base_model, tmp_path):
-    """The sequence's ratio, KL, entropy, the filter with refills and two updates a step."""
+    """The sequence's ratio, KL, entropy, the filter with refills, two updates a step and a trained vision tower."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(base_model, whole, *EVERYTHING_ON)
     lines = read_jsonl(whole / "metrics.jsonl")

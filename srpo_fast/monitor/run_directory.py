@@ -12,7 +12,10 @@ from srpo_fast.atomic_file import replacing
 from srpo_fast.config import Config, ConfigError, UserError, dump_config
 
 # none changes what is computed; run.dir is how the directory was spelled, so a moved run resumes
-IGNORED_KEYS = {"run.resume", "run.dir", "data.bad_records", "data.max_bad_share"}
+IGNORED_KEYS = {
+    "run.resume", "run.dir", "data.bad_records", "data.max_bad_share", "model.recompute",
+    "parallel.tp", "parallel.pp", "parallel.cp", "parallel.chunks_per_stage", "parallel.sequence_parallel",
+}  # fmt: skip
 NOT_SET = "(not set)"
 REFLECTION = "reflection"  # the folder of stage 1, which `srpo reflect` may fill before the run begins
 

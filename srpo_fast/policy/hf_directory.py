@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 import srpo_fast.torchvision_shim  # noqa: F401
 from srpo_fast.config import ConfigError
 from srpo_fast.policy.name_map import canonical
+from srpo_fast.policy.safetensors_shards import ShardWriter
 
 
 class HFDirectory:
@@ -40,22 +40,30 @@ class HFDirectory:
 
     def tensor(self, name: str) -> Tensor:
         """A whole tensor by its published name, on the CPU."""
+        with safe_open(self._file_of(name), framework="pt") as reader:
+            return reader.get_tensor(self._files[name][1])
+
+    def slice(self, name: str) -> Any:
+        """A tensor by its published name that reads from its file only the rows and columns asked of it."""
+        return safe_open(self._file_of(name), framework="pt").get_slice(self._files[name][1])
+
+    def _file_of(self, name: str) -> Path:
         if name not in self._files:
             raise ConfigError(f"model.path {self.path} lacks the tensor {name}; is the download complete?")
-        file, stored_name = self._files[name]
-        with safe_open(file, framework="pt") as reader:
-            return reader.get_tensor(stored_name)
+        return self._files[name][0]
 
-    def export(self, target: Path, language_weights: Iterable[tuple[str, Tensor]], *, writes: bool) -> None:
-        """Writes the directory anew with these language weights; every other file and tensor is the base's.
+    def export(self, target: Path, weights: Iterable[tuple[str, Tensor]], *, writes: bool) -> None:
+        """Writes the directory anew with these weights; every other file and tensor is the base's.
 
-        Every rank passes its weights, since gathering them is a collective; the one that `writes` writes.
+        Every rank passes its weights, since gathering them is a collective; the one that `writes` writes, and holds no
+        more than a file of them at a time.
 
         Atomic (a temporary directory, then a rename). Raises RuntimeError if names, shapes or dtypes differ from the
         base model's after reading the result back.
         """
-        new = {name: tensor.detach().cpu().contiguous() for name, tensor in language_weights}
         if not writes:
+            for _ in weights:
+                pass
             return
         temporary = target.with_name(f"{target.name}.tmp{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -63,16 +71,29 @@ class HFDirectory:
         for file in self.path.iterdir():
             if file.is_file() and not file.name.endswith((".safetensors", ".safetensors.index.json")):
                 shutil.copy2(file, temporary / file.name)
-        tensors = {stored: self._exported(name, new) for name, (_, stored) in self._files.items()}
-        save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
-        (temporary / "model.safetensors").chmod(0o644)  # save_file makes it private
-        _check_same_layout(self, HFDirectory(temporary))
+        writer, layout, given = ShardWriter(temporary), self._layout(), set()
+        for name, tensor in weights:
+            writer.add(self._files[name][1], tensor.to(layout[name][1]))
+            given.add(name)
+        for name, (_, stored) in self._files.items():
+            if name not in given:
+                writer.add(stored, self.tensor(name))
+        writer.finish()
+        _check_same_layout(layout, HFDirectory(temporary)._layout())
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
 
-    def _exported(self, name: str, new: dict[str, Tensor]) -> Tensor:
-        base = self.tensor(name)
-        return new[name].to(base.dtype) if name in new else base
+    def _layout(self) -> "Layout":
+        """The shape and dtype of every tensor, read from the files' headers."""
+        layout: Layout = {}
+        for name in self._files:
+            tensor = self.slice(name)
+            layout[name] = tuple(tensor.get_shape()), _DTYPES[tensor.get_dtype()]
+        return layout
+
+
+Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
+_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def _names(file: Path) -> list[str]:
@@ -83,10 +104,9 @@ def _names(file: Path) -> list[str]:
         raise ConfigError(f"{file} is damaged or incomplete ({error}); download or copy it again") from error
 
 
-def _check_same_layout(base: HFDirectory, exported: HFDirectory) -> None:
-    layouts = [{n: (tuple(d.tensor(n).shape), d.tensor(n).dtype) for n in d.tensor_names} for d in (base, exported)]
-    if layouts[0] != layouts[1]:
-        different = sorted(n for n in layouts[0] | layouts[1] if layouts[0].get(n) != layouts[1].get(n))
+def _check_same_layout(base: Layout, exported: Layout) -> None:
+    if base != exported:
+        different = sorted(name for name in base | exported if base.get(name) != exported.get(name))
         raise RuntimeError(f"the export's tensors differ from the base model's: {different[:5]}")
 
 
