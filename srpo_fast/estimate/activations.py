@@ -72,10 +72,23 @@ def _norms(job: Job, batch: MicroBatchSize) -> float:
     return 6 * stream if job.bytes_a_weight == 4 else 10 * stream
 
 
-def logits_peak(job: Job, batch: MicroBatchSize) -> float:
-    """(e + 16) R V / t: logits, and four fp32 tensors of their size at the top of the loss.
+def loss_peak(job: Job, batch: MicroBatchSize) -> float:
+    """Bytes at the top of the loss.
+
+    In chunks: fp32 logits and their gradient of one chunk, and fp32 gradients of all its rows' hidden states; the
+    gradient of the head's weight is added where it stays.
+    """
+    if job.head_chunk is None:
+        return loss_of_all_rows(job, batch)
+    rows = min(job.head_chunk, batch.loss_rows)
+    columns = job.shape.text.vocab / job.layout.tp
+    return (4 + job.bytes_a_weight) * rows * columns + 4 * batch.loss_rows * job.shape.text.hidden
+
+
+def loss_of_all_rows(job: Job, batch: MicroBatchSize) -> float:
+    """(e + 16) R V / t: logits, and four fp32 tensors of their size.
 
     They are the sampling scores, their exponentials (kept), the probabilities and the terms of the entropy. Measured
-    on the CPU: 20.0 bytes an element in fp32, 18.0 in bf16; its backward pass needs 12.
+    on the CPU: 20.0 bytes an element in fp32, 18.0 in bf16; the backward pass needs 12.
     """
     return (job.bytes_a_weight + 16) * batch.loss_rows * job.shape.text.vocab / job.layout.tp

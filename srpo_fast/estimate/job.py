@@ -28,6 +28,7 @@ class Job:
     sequence_parallel: bool
     distributed_optimizer: bool
     kl: bool  # against reference weights kept on the host
+    head_chunk: int | None = None  # rows of logits that exist at a time; None: all of a micro-batch
 
     @property
     def bytes_a_weight(self) -> int:

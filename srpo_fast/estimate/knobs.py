@@ -16,6 +16,7 @@ from srpo_fast.estimate.step_time import step_time
 
 MOST_CHANGES = 4
 LEAST_GAIN = 0.02  # of a step's seconds that makes a change worth naming
+SAFE_SHARE = 0.05  # of a GPU's memory that a change leaves free: about what the prediction may be off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +38,22 @@ def spare_gib(job: Job) -> float:
     return job.memory_gib - max(phase.total for phase in worst_phases(job)) / GIB
 
 
+def is_safe(job: Job, spare: float) -> bool:
+    """Whether that many GiB are more than the prediction may be off."""
+    return spare >= SAFE_SHARE * job.memory_gib
+
+
 def change_that_fits(job: Job) -> Change | None:
     """The fastest of the changes with the fewest values that fit; None when no MOST_CHANGES values do."""
     for count in range(1, MOST_CHANGES + 1):
-        if found := [change for change in changes(job, count) if change.spare_gib >= 0]:
+        if found := [change for change in changes(job, count) if is_safe(job, change.spare_gib)]:
             return _best(found)
     return None
 
 
 def change_that_speeds_up(job: Job) -> Change | None:
     """The one value that saves most seconds and fits; None when none saves more than LEAST_GAIN."""
-    found = [change for change in changes(job, 1) if change.spare_gib >= 0 and change.seconds is not None]
+    found = [c for c in changes(job, 1) if is_safe(job, c.spare_gib) and c.seconds is not None]
     best = _best(found) if found else None
     if best is None or best.seconds is None or best.seconds > step_time(job).seconds * (1 - LEAST_GAIN):
         return None

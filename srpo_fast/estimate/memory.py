@@ -103,7 +103,7 @@ def forward_backward(job: Job, stage: int, batch: MicroBatchSize) -> dict[str, f
     if job.sequence_parallel:
         backward += batch.tokens * text.hidden * job.bytes_a_weight  # rows gathered for a product
     is_last = stage == layout.pp - 1
-    loss = activations.logits_peak(job, batch) if is_last else 0.0
+    loss = activations.loss_peak(job, batch) if is_last else 0.0
     return {"activations": kept, "logits": loss, "work space": max(0.0, backward - loss)}
 
 

@@ -66,7 +66,7 @@ def elementwise(job: Job) -> float:
     rows = tokens * a.completion_tokens / (a.prompt_tokens + a.completion_tokens)
     batch = MicroBatchSize(tokens=tokens, loss_rows=rows, padded_tokens=tokens)
     layers = activations.made_in_layer(job, batch) * layout.layers
-    return (4 * layers + 2 * activations.logits_peak(job, batch)) / layout.pp / bandwidth(job)
+    return (4 * layers + 2 * activations.loss_of_all_rows(job, batch)) / layout.pp / bandwidth(job)
 
 
 def sums_over_tp(job: Job) -> float:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from srpo_fast.estimate.job import Job
-from srpo_fast.estimate.knobs import Change, change_that_fits, change_that_speeds_up, with_values
+from srpo_fast.estimate.knobs import Change, change_that_fits, change_that_speeds_up, is_safe, with_values
 from srpo_fast.estimate.memory import GIB, PhaseMemory, worst_phases
 from srpo_fast.estimate.step_time import step_time
 
@@ -25,7 +25,8 @@ def judge(job: Job) -> Verdict:
     spare = job.memory_gib - tightest.total / GIB
     if spare >= 0:
         change, gpus = change_that_speeds_up(job), None
-        words = f"fits with {spare:.1f} GiB to spare{_where(job, tightest)}. {_faster(job, change)}"
+        fits = "fits" if is_safe(job, spare) else "fits, barely,"
+        words = f"{fits} with {spare:.1f} GiB to spare{_where(job, tightest)}. {_faster(job, change)}"
     else:
         change, gpus = change_that_fits(job), job.layout.gpus
         if change is None:

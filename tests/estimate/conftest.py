@@ -1,6 +1,7 @@
 """Jobs to predict: a model small enough to work out by hand, and the ones that ship."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,6 @@ def tiny_job() -> JobMaker:
             "data.max_pixels=3136", "optimizer.tokens_per_micro_batch=32", "rollout.kv_cache_gib=0.5", *overrides,
         )  # fmt: skip
         job = make_job(config, TINY, GPUS[gpu], gpus, 80.0, assume(config, TINY.vision, [], is_cpu=gpu == "cpu"))
-        from dataclasses import replace
-
         return replace(job, **replaced)  # type: ignore[arg-type]
 
     return make
@@ -48,8 +47,6 @@ def real_job() -> JobMaker:
     """Of a shipped config."""
 
     def make(size: str, *overrides: str, gpus: int = 8, gpu: str = "h200", **replaced: object) -> Job:
-        from dataclasses import replace
-
         config, shape, device = shipped(size, *overrides), PUBLISHED[size], GPUS[gpu]
         assumptions: Assumptions = assume(config, shape.vision, [], is_cpu=device.is_cpu)
         return replace(make_job(config, shape, device, gpus, device.memory_gib, assumptions), **replaced)  # type: ignore[arg-type]
