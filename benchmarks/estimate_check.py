@@ -38,6 +38,7 @@ class Case:
     vision_hidden: int = 640
     vision_ffn: int = 1712
     dtype: str = "float32"
+    recompute: str = "none"
     sequences: int = 4
     image_side: int = 32  # patches
     prompt_tokens: int = 288
@@ -50,13 +51,14 @@ SMALL = Case(hidden=512, layers=4, heads=8, kv_heads=2, ffn=1408, vocab=16_384, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--recompute", choices=["none", "selective", "full"], default="none")
     options = parser.parse_args()
-    case = Case(dtype=options.dtype)
+    case = Case(dtype=options.dtype, recompute=options.recompute)
     document = check(case)
     for name, part in document["parts"].items():
         sizes = f"measured {part['measured_mib']:8.1f} MiB, predicted {part['predicted_mib']:8.1f} MiB"
         print(f"{name:<22} {sizes} ({part['predicted_mib'] / part['measured_mib'] - 1:+.1%})")
-    RESULT.with_stem(f"{RESULT.stem}_{case.dtype}").write_text(json.dumps(document, indent=1) + "\n")
+    RESULT.with_stem(f"{RESULT.stem}_{case.dtype}_{case.recompute}").write_text(json.dumps(document, indent=1) + "\n")
     print(json.dumps(document))
 
 
@@ -122,7 +124,10 @@ def predict(folder: Path, case: Case) -> dict[str, float]:
     from srpo_fast.estimate.job import MicroBatchSize, make_job
     from srpo_fast.estimate.model_shape import find_shape
 
-    config = load_config(Path("configs/embedded.yaml"), [f"model.dtype={case.dtype}", f"model.path={folder}"])
+    config = load_config(
+        Path("configs/embedded.yaml"),
+        [f"model.dtype={case.dtype}", f"model.path={folder}", f"model.recompute={case.recompute}"],
+    )
     shape = find_shape(str(folder), None)
     job = make_job(config, shape, GPUS["cpu"], 1, 1.0, assume(config, shape.vision, [], is_cpu=True))
     tokens = case.sequences * (case.prompt_tokens + case.completion_tokens)

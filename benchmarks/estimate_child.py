@@ -16,7 +16,7 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl  # noqa: F401 - l
 from benchmarks.estimate_check import Case
 from srpo_fast.batch import Prompt, Question, TrainingSequence
 from srpo_fast.config import LossConfig, OptimizerConfig, ParallelConfig
-from srpo_fast.loss import srpo_loss, with_token_weights
+from srpo_fast.loss import objective_of, srpo_loss, with_token_weights
 from srpo_fast.packing import PackedBatch, pack
 from srpo_fast.parallel import start
 from srpo_fast.policy import Policy
@@ -28,9 +28,17 @@ def main(folder: Path, case: Case) -> dict[str, float]:
     torch.manual_seed(0)
     parallel = start(ParallelConfig())
     process = resident()
-    policy = Policy(folder, dtype=case.dtype, seed=0, parallel=parallel, banned_ids=(1, 2), temperature=1.0)
+    policy = Policy(
+        folder,
+        dtype=case.dtype,
+        seed=0,
+        parallel=parallel,
+        banned_ids=(1, 2),
+        temperature=1.0,
+        recompute=case.recompute,
+    )
     weights_and_gradients = resident() - process
-    loss, batch = srpo_loss(LossConfig()), packed(case, case.sequences)
+    loss, batch = srpo_loss(objective_of(LossConfig())), packed(case, case.sequences)
     policy.forward_backward(packed(case, 1), loss)  # libraries allocate on first use: that counts as theirs
     held = resident()
     process = held - weights_and_gradients

@@ -7,6 +7,7 @@ I images, D hidden size.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -24,6 +25,7 @@ class Question:
     text: str  # one "<image>" mark for every image, in order
     images: tuple[Image.Image, ...]  # RGB, already of a size the model accepts (images.py)
     answer: str  # the ground truth
+    image_files: tuple[Path | None, ...] = ()  # absolute, as read, an entry an image; None: bytes, or drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +97,14 @@ class MicroBatch:
     max_seqlen: int
     image_rows: Tensor  # [M] int64, packed positions of image tokens
     feature_rows: Tensor  # [M] int64, their rows in the step's VisionFeatures
+    row_offsets: Tensor  # [S + 1] int32, loss rows row_offsets[s] to row_offsets[s + 1] are those of sequence s
     loss_rows: Tensor  # [R] int64, packed positions whose label counts; all fields below are [R]
     labels: Tensor  # [R] int64
     advantages: Tensor  # [R] fp32
     rollout_logprobs: Tensor  # [R] fp32
     token_weights: Tensor  # [R] fp32
     old_logprobs: Tensor | None = None  # [R] fp32, only when a step makes several updates
+    ref_logprobs: Tensor | None = None  # [R] fp32, only with a KL term
 
     def to(self, device: torch.device) -> "MicroBatch":
         moved = {name: getattr(self, name) for name in self.__slots__}

@@ -1,7 +1,7 @@
 """Checkpoints: complete or absent, verified when read, refused when they do not fit.
 
-A checkpoint is a folder step_N written under a temporary name, hashed into a manifest, then renamed. One file a
-(tensor, pipeline) rank; the number of data-parallel ranks may change between save and load, tp and pp may not yet.
+A checkpoint is a folder step_N written under a temporary name, hashed into a manifest, then renamed. The policy's part
+is Megatron's distributed format, which every rank writes its share of; the run may go on in another layout.
 """
 
 import hashlib
@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from srpo_fast.config import ConfigError
 from srpo_fast.parallel import Parallel, barrier
+from srpo_fast.policy.sharded_state import read_sharded, write_sharded
 
 KEEP = 2  # checkpoints left on disk
 MANIFEST = "manifest.json"
+POLICY = "policy"  # the folder of its part
+TRAINER = "trainer.pt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +31,23 @@ class Checkpoint:
     """Everything that determines the next step."""
 
     step: int  # steps done
-    policy: dict[str, Any]  # weights, version and, once stage 2 has begun, optimizer state of this (tp, pp) rank
-    sampler: dict[str, int]
+    policy: dict[str, Any]  # sharded: weights, version and, once stage 2 has begun, optimizer state and reference
+    prompt_source: dict[str, Any]
     rng: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedCheckpoint:
+    """One on disk, verified; the policy's part is read once there is a policy to read it for."""
+
+    folder: Path
+    step: int
+    prompt_source: dict[str, Any]
+    rng: torch.Tensor
+
+    def read_policy(self, template: dict[str, Any]) -> dict[str, Any]:
+        """What the template's shards name; a collective. Raises ConfigError when it is another model's."""
+        return read_sharded(template, self.folder / POLICY)
 
 
 def save(root: Path, checkpoint: Checkpoint, parallel: Parallel) -> None:
@@ -38,42 +56,47 @@ def save(root: Path, checkpoint: Checkpoint, parallel: Parallel) -> None:
     temporary = root / f".{final.name}.tmp"
     if parallel.is_main:
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        (temporary / POLICY).mkdir(parents=True)
+        _write(temporary / TRAINER, {name: getattr(checkpoint, name) for name in ("step", "prompt_source", "rng")})
     barrier()
-    if parallel.dp_rank == 0:
-        _write(temporary / _file_name(parallel), {k: getattr(checkpoint, k) for k in Checkpoint.__slots__})
+    write_sharded(checkpoint.policy, temporary / POLICY)
     barrier()
+    hashes = _hashes(temporary, parallel)
     if parallel.is_main:
-        _finish(temporary, final, parallel)
+        _finish(temporary, final, hashes, parallel)
         for old in _complete(root)[:-KEEP]:
             shutil.rmtree(old)
     barrier()
 
 
-def load_latest(root: Path, parallel: Parallel) -> Checkpoint | None:
-    """The newest complete checkpoint, or None. Raises ConfigError when it is damaged or of another tp or pp."""
+def load_latest(root: Path, parallel: Parallel) -> SavedCheckpoint | None:
+    """The newest complete checkpoint, or None; a collective. Raises ConfigError when it is damaged or does not fit."""
     complete = _complete(root)
     if not complete:
         return None
     folder = complete[-1]
     manifest = json.loads((folder / MANIFEST).read_text())
-    saved, now = (manifest["tp"], manifest["pp"]), (parallel.tp, parallel.pp)
-    if saved != now:
-        raise ConfigError(f"checkpoint {folder} was saved with (tp, pp)={saved}, this run has {now}; use the same")
-    file = folder / _file_name(parallel)
-    if not file.is_file() or _sha256(file) != manifest["files"].get(file.name):
-        raise ConfigError(f"checkpoint file {file} is missing or damaged; delete {folder} to use an older one")
-    content = torch.load(file, map_location="cpu", weights_only=False)
-    if missing := set(Checkpoint.__slots__) - content.keys():
-        raise ConfigError(f"checkpoint {file} lacks {sorted(missing)}; delete {folder} to use an older one")
-    return Checkpoint(**content)
+    if manifest["distributed_optimizer"] != parallel.distributed_optimizer:
+        raise ConfigError(
+            f"checkpoint {folder} was saved with parallel.distributed_optimizer="
+            f"{str(manifest['distributed_optimizer']).lower()}; resume with the same (tp, pp, cp and dp may change)"
+        )
+    found = _hashes(folder, parallel)
+    if bad := sorted(name for name, sha256 in manifest["files"].items() if found.get(name) != sha256):
+        raise ConfigError(
+            f"checkpoint file {folder / bad[0]} is missing or damaged; delete {folder} to use an older one"
+        )
+    content = torch.load(folder / TRAINER, map_location="cpu", weights_only=False)
+    return SavedCheckpoint(folder=folder, **content)
 
 
-def _finish(temporary: Path, final: Path, parallel: Parallel) -> None:
-    files = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
-    manifest = {"tp": parallel.tp, "pp": parallel.pp, "files": files}
+def _finish(temporary: Path, final: Path, hashes: dict[str, str], parallel: Parallel) -> None:
+    manifest = {
+        "world": parallel.world, "tp": parallel.tp, "pp": parallel.pp, "cp": parallel.cp,
+        "distributed_optimizer": parallel.distributed_optimizer, "files": hashes,
+    }  # fmt: skip
     (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    _fsync([temporary / MANIFEST, temporary])
+    _fsync([*_files(temporary), temporary / MANIFEST, temporary / POLICY, temporary])
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     _fsync([final.parent])
@@ -83,8 +106,18 @@ def _complete(root: Path) -> list[Path]:
     return sorted(folder for folder in root.glob("step_*") if (folder / MANIFEST).is_file())
 
 
-def _file_name(parallel: Parallel) -> str:
-    return f"tp{parallel.tp_rank}_pp{parallel.pp_rank}.pt"
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+
+
+def _hashes(folder: Path, parallel: Parallel) -> dict[str, str]:
+    """The SHA-256 of every file by its name in the folder; a collective, since ranks share the work."""
+    mine = {str(f.relative_to(folder)): _sha256(f) for f in _files(folder)[parallel.rank :: parallel.world]}
+    everyone: list[dict[str, str]] = [mine]
+    if parallel.world > 1:
+        everyone = [{}] * parallel.world
+        dist.all_gather_object(everyone, mine)
+    return dict(sorted(item for of_rank in everyone for item in of_rank.items()))
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from srpo_fast import inspection
 from srpo_fast.config import UserError, add_config_arguments, load_config
+from srpo_fast.inspection.command import add_data_commands
 
 
 def train(options: argparse.Namespace) -> int:
@@ -39,16 +41,18 @@ def report(options: argparse.Namespace) -> int:
 def validate(options: argparse.Namespace) -> int:
     """Checks the values of a config and the records of its data files; not the model."""
     config = load_config(options.config, options.overrides)
+    from srpo_fast.quarantine import Quarantine
     from srpo_fast.rewards import make_scorer
     from srpo_fast.sources import SPLITS, open_questions
 
     make_scorer(config.reward, len)  # a reward function of the user's own is loaded
 
+    quarantine = Quarantine(None, config.data.bad_records, config.data.max_bad_share)
     for split in SPLITS:
-        questions = open_questions(config, split)
-        for index in range(min(8, len(questions))):
-            _ = questions[index]
+        questions = open_questions(config, split, quarantine)
         print(f"{split}: {len(questions):,} questions")
+    if quarantine:
+        print(f"{len(quarantine):,} records cannot be used; `srpo data check` says why")
     print(f"{options.config} is valid")
     return 0
 
@@ -101,6 +105,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("config", type=Path, metavar="F.yaml")
     command.add_argument("overrides", nargs="*", metavar="section.key=value")
     command.set_defaults(run_command=validate)
+
+    add_data_commands(commands.add_parser("data", help=inspection.__doc__))
 
     command = commands.add_parser("reward", help=reward.__doc__)
     command.add_argument("completions", type=Path, metavar="F.jsonl", help="lines of completion, answer, optionally id")

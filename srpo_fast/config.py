@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from srpo_fast.presets import PRESETS, ObjectiveName
+
 DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "embedded.yaml"
 
 Positive = Annotated[int, Field(ge=1)]
@@ -40,22 +42,42 @@ class RunConfig(Section):
 class ModelConfig(Section):
     path: str  # a Hugging Face directory, or "embedded"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    train_vision: bool = False  # SRPO freezes the vision tower
+    recompute: Literal["none", "selective", "full"] = "none"  # in the backward pass: the MLPs, or whole layers
 
 
 class ParallelConfig(Section):
+    """How ranks share the policy; none of it changes what is learned."""
+
     tp: Positive = 1  # of the policy and of the engine
     pp: Positive = 1  # dp is what remains of the world
+    cp: Positive = 1  # ranks that share the rows of a micro-batch, for long sequences
+    chunks_per_stage: Positive = 1  # more than 1: interleaved pipeline stages, with a smaller bubble
+    sequence_parallel: bool = False  # tp ranks also share the rows between their matrix products
+    distributed_optimizer: bool = False  # dp ranks share the optimizer's state
+
+    @model_validator(mode="after")
+    def _fit(self) -> "ParallelConfig":
+        if self.sequence_parallel and self.tp == 1:
+            raise ValueError("sequence_parallel shares rows over tensor-parallel ranks: raise tp, or leave it out")
+        if self.chunks_per_stage > 1 and self.pp == 1:
+            raise ValueError(
+                f"chunks_per_stage={self.chunks_per_stage} cuts pipeline stages: raise pp, or leave it out"
+            )
+        return self
 
 
 class DataConfig(Section):
-    train: str  # a file of questions, or "embedded"
+    train: str  # a file or folder of questions (FOLDER#SPLIT where there are splits), or "embedded"
     validation: str | None = None  # watched during the run: settings are chosen on it
     heldout: str | None = None  # reported at the end of every phase, never chosen on
-    image_root: Path | None = None  # relative image paths start here; default: the file's folder
+    image_root: Path | None = None  # where relative image paths start; default: the file's folder
     min_pixels: Positive = 4 * 28 * 28
     max_pixels: Positive = 640 * 28 * 28
     max_prompt_tokens: Positive = 1024  # longer prompts are left out, never cut
     prompts_per_step: Positive = 128
+    bad_records: Literal["quarantine", "stop"] = "quarantine"  # left out and written down, or the end of the run
+    max_bad_share: Fraction = 0.05  # of a file's records; with more bad ones the run ends
 
 
 class PromptConfig(Section):
@@ -90,6 +112,7 @@ class RolloutConfig(Section):
     max_tokens: Positive = 2048
     max_num_seqs: Positive = 256
     kv_cache_gib: float = Field(default=4.0, gt=0.0)  # GiB of KV cache a rank
+    refill_rounds: Annotated[int, Field(ge=0)] = 0  # of further prompts when the filter left less than prompts_per_step
 
 
 RewardVariant = Literal["paper", "openrlhf", "two_step", "grpo"]
@@ -129,17 +152,43 @@ class RewardConfig(Section):
 
 
 class AdvantageConfig(Section):
-    scale: Literal["group_std", "none"] = "group_std"
-    accuracy_low: Fraction = 0.1  # groups with a mean accuracy outside [low, high] are dropped
+    """Which completions train, and with what advantage (advantages.py)."""
+
+    scale: Literal["group_std", "batch_std", "none"] = "group_std"
+    filter_by: Literal["final_answer", "shaped_accuracy"] = "final_answer"  # shaped: the published code's statistic
+    accuracy_low: Fraction = 0.1  # groups with a mean of that outside [low, high] are dropped
     accuracy_high: Fraction = 0.9
+    drop_flat_groups: bool = False  # whose rewards are all equal: they then count in no mean either
+    mask_truncated: bool = False  # completions cut at the token limit do not train, though they count in their group
+    overlong_share: Fraction = 0.0  # of rollout.max_tokens, at the end, over which the reward falls by up to 1
 
 
 class LossConfig(Section):
+    """The objective; srpo_kernels/objective.py has the equations, loss.py the normalizers."""
+
+    ratio: Literal["token", "sequence"] = "token"
+    surrogate: Literal["clipped", "cispo"] = "clipped"
     clip_low: float = Field(default=0.2, gt=0.0)
     clip_high: float = Field(default=0.2, gt=0.0)
-    normalizer: Literal["completion", "token"] = "completion"
-    importance_cap: Rate | None = 2.0  # truncated importance sampling against the engine; None: off
+    dual_clip: float | None = Field(default=None, gt=1.0)  # the published code: 3
+    normalizer: Literal["completion", "token", "constant"] = "completion"
+    kl: Literal["k1", "k2", "k3"] = "k3"
+    kl_coef: float = Field(default=0.0, ge=0.0)  # against the weights with which stage 2 began; 0: they are not kept
+    entropy_coef: float = Field(default=0.0, ge=0.0)
+    importance: Literal["none", "truncate", "icepop", "sequence_mask"] = "truncate"  # correction for the engine
+    importance_floor: float = Field(default=0.5, ge=0.0)  # of icepop and sequence_mask
+    importance_cap: Rate = 2.0
     mismatch_stop: float = Field(default=0.05, gt=0.0)  # mean |engine - policy| log-prob that ends the run
+
+    @model_validator(mode="after")
+    def _agree(self) -> "LossConfig":
+        if self.dual_clip is not None and self.surrogate == "cispo":
+            raise ValueError("dual_clip has no effect with surrogate cispo, whose clip_high bounds every ratio")
+        if self.importance in ("icepop", "sequence_mask") and self.importance_floor >= self.importance_cap:
+            raise ValueError(
+                f"importance_floor ({self.importance_floor}) must be less than importance_cap ({self.importance_cap})"
+            )
+        return self
 
 
 class OptimizerConfig(Section):
@@ -164,6 +213,7 @@ class Config(Section):
     model: ModelConfig
     data: DataConfig
     prompt: PromptConfig
+    objective: ObjectiveName = "grpo"  # sets what loss, advantage and rollout leave open (presets.py)
     steps: Annotated[int, Field(ge=0)] = 500
     save_every: Positive = 50
     parallel: ParallelConfig = ParallelConfig()
@@ -175,6 +225,19 @@ class Config(Section):
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, document: Any) -> Any:
+        """Fills what the objective's name says and the document does not."""
+        if not isinstance(document, dict):
+            return document
+        name = document.get("objective", "grpo")
+        preset = PRESETS.get(name, {}) if isinstance(name, str) else {}
+        given = {section: document.get(section) or {} for section in preset}
+        return document | {
+            section: values | given[section] for section, values in preset.items() if isinstance(given[section], dict)
+        }
 
     @model_validator(mode="after")
     def _stages_agree(self) -> "Config":

@@ -2,25 +2,30 @@
 
 Normalisation is global and comes first: every loss token carries its share of the whole batch's loss (`token_weights`),
 so the loss and its gradient are plain sums over micro-batches and ranks, however these are cut.
+
+The RL objectives are critic-free: an advantage belongs to a completion, relative to its group. PPO with a value head is
+out of scope: it needs a second model and its training. Use objective=bnpo, its clipped loss and token mean with the
+group's mean as the baseline, and advantage.scale=batch_std where its whitened advantages are wanted.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from srpo_fast.batch import MicroBatch, TrainingSequence
 from srpo_fast.config import LossConfig
+from srpo_kernels import Objective, srpo_objective
 from srpo_kernels.reference import (
-    srpo_objective,
     vocab_parallel_token_logprobs,
     vocab_parallel_token_logprobs_and_entropy,
 )
 
-Metrics = dict[str, Tensor]
+Metrics = dict[str, Tensor]  # sums over tokens, or maxima: is_maximum
+Normalizer = Literal["completion", "token", "constant"]
 LossFunction = Callable[[MicroBatch, Tensor, "Head"], tuple[Tensor, Metrics]]
 
 
@@ -34,23 +39,57 @@ class Head:
     temperature: float
 
 
-def token_weights(lengths: list[int], normalizer: str) -> list[float]:
-    """One weight a sequence for each of its loss tokens; over all tokens of all sequences they sum to 1.
-
-    completion: 1 / (N * L_i), the mean over completions of their token means (GRPO).
-    token: 1 / sum(L), the mean over all tokens (DAPO).
-    """
-    if normalizer == "token":
-        return [1.0 / sum(lengths)] * len(lengths)
+def _by_completion(lengths: list[int], max_tokens: int) -> list[float]:
     return [1.0 / (len(lengths) * max(1, length)) for length in lengths]
 
 
-def srpo_loss(settings: LossConfig) -> LossFunction:
-    """The clipped surrogate of GRPO (paper eq 2), importance-corrected for the engine's own log-probs."""
-    return partial(_srpo_loss, settings)
+def _by_token(lengths: list[int], max_tokens: int) -> list[float]:
+    return [1.0 / sum(lengths)] * len(lengths)
 
 
-def _srpo_loss(settings: LossConfig, batch: MicroBatch, logits: Tensor, head: Head) -> tuple[Tensor, Metrics]:
+def _by_constant(lengths: list[int], max_tokens: int) -> list[float]:
+    return [1.0 / (len(lengths) * max_tokens)] * len(lengths)
+
+
+_NORMALIZERS: dict[Normalizer, Callable[[list[int], int], list[float]]] = {
+    "completion": _by_completion,
+    "token": _by_token,
+    "constant": _by_constant,
+}
+
+
+def token_weights(lengths: list[int], normalizer: Normalizer, max_tokens: int) -> list[float]:
+    """One weight a sequence for each of its loss tokens.
+
+    N completions of L_i loss tokens each, max_tokens the limit of sampling:
+
+        completion  1 / (N L_i)          the mean over completions of their token means (GRPO)
+        token       1 / sum_i L_i        the mean over all tokens (DAPO; BNPO with the whole update as its batch)
+        constant    1 / (N max_tokens)   the mean over completions of their token sums, scaled (Dr.GRPO)
+
+    N counts the completions of the update that the group filter kept, those of advantage 0 included: they are part of
+    the mean though they have no gradient. Not counted are dropped groups and masked truncated completions. Over all
+    tokens the weights sum to 1, for `constant` to the mean share of max_tokens that was used.
+    """
+    return _NORMALIZERS[normalizer](lengths, max_tokens)
+
+
+def objective_of(settings: LossConfig) -> Objective:
+    """The part of the settings that the loss of a token depends on."""
+    return Objective(**{field.name: getattr(settings, field.name) for field in fields(Objective)})
+
+
+def is_maximum(metric: str) -> bool:
+    """Whether a loss's metric is a maximum over tokens, which is never negative; the others are sums."""
+    return metric.endswith("_max")
+
+
+def srpo_loss(objective: Objective) -> LossFunction:
+    """The policy-gradient loss of srpo_kernels/objective.py (SRPO's is paper eq 2) of a micro-batch."""
+    return partial(_srpo_loss, objective)
+
+
+def _srpo_loss(objective: Objective, batch: MicroBatch, logits: Tensor, head: Head) -> tuple[Tensor, Metrics]:
     logprobs, entropy = vocab_parallel_token_logprobs_and_entropy(logits, batch.labels, **_options(head))
     loss, metrics = srpo_objective(
         logprobs,
@@ -58,11 +97,12 @@ def _srpo_loss(settings: LossConfig, batch: MicroBatch, logits: Tensor, head: He
         batch.rollout_logprobs,
         batch.advantages,
         batch.token_weights,
-        clip_low=settings.clip_low,
-        clip_high=settings.clip_high,
-        importance_cap=settings.importance_cap,
+        objective=objective,
+        row_offsets=batch.row_offsets,
+        ref_logprobs=batch.ref_logprobs,
+        entropy=entropy,
     )
-    return loss, metrics | {"loss": loss.detach().clone(), "entropy": (entropy * (batch.token_weights > 0)).sum()}
+    return loss, metrics | {"loss": loss.detach().clone()}
 
 
 def supervised_loss(batch: MicroBatch, logits: Tensor, head: Head) -> tuple[Tensor, Metrics]:
@@ -82,7 +122,9 @@ def _options(head: Head) -> dict[str, Any]:
     return {field.name: getattr(head, field.name) for field in fields(head)}
 
 
-def with_token_weights(sequences: list[TrainingSequence], normalizer: str) -> list[TrainingSequence]:
-    """The sequences of one update with their shares of its loss."""
-    weights = token_weights([sum(s.loss_mask) for s in sequences], normalizer)
+def with_token_weights(
+    sequences: list[TrainingSequence], normalizer: Normalizer, max_tokens: int = 0
+) -> list[TrainingSequence]:
+    """The sequences of one update with their shares of its loss; max_tokens is read by `constant` alone."""
+    weights = token_weights([sum(s.loss_mask) for s in sequences], normalizer, max_tokens)
     return [replace(s, token_weight=weight) for s, weight in zip(sequences, weights, strict=True)]

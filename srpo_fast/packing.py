@@ -90,23 +90,29 @@ def _concatenate(members: list[TrainingSequence], first_rows: dict[str, int], im
         rows.append(torch.tensor(s.loss_mask).nonzero().flatten() + (start + len(prompt.token_ids) - 1))
         start += len(prompt.token_ids) + len(completion)
     lengths = torch.tensor([_num_tokens(s) for s in members])
+    row_counts = torch.tensor([sum(s.loss_mask) for s in members])
     input_ids, loss_rows = torch.cat(ids), torch.cat(rows)
     return MicroBatch(
         input_ids=input_ids,
         position_ids=torch.cat(positions, dim=1),
-        cu_seqlens=torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int(),
+        cu_seqlens=_offsets(lengths),
         max_seqlen=int(lengths.max()),
         image_rows=torch.cat(image_rows),
         feature_rows=torch.cat(feature_rows),
+        row_offsets=_offsets(row_counts),
         loss_rows=loss_rows,
         labels=input_ids[loss_rows + 1],
-        advantages=_per_token(members, [s.advantage for s in members]),
+        advantages=_per_token([s.advantage for s in members], row_counts),
         rollout_logprobs=torch.cat([torch.tensor(s.rollout_logprobs)[torch.tensor(s.loss_mask)] for s in members]),
-        token_weights=_per_token(members, [s.token_weight for s in members]),
+        token_weights=_per_token([s.token_weight for s in members], row_counts),
     )
 
 
-def _per_token(members: list[TrainingSequence], values: list[float]) -> Tensor:
+def _per_token(values: list[float], row_counts: Tensor) -> Tensor:
     """One value a sequence -> one a loss token, fp32."""
-    counts = torch.tensor([sum(s.loss_mask) for s in members])
-    return torch.tensor(values, dtype=torch.float32).repeat_interleave(counts)
+    return torch.tensor(values, dtype=torch.float32).repeat_interleave(row_counts)
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    """[S] -> [S + 1] int32: where each begins, and the end."""
+    return torch.nn.functional.pad(counts.cumsum(0), (1, 0)).int()

@@ -1,7 +1,8 @@
 """Ranks, groups and the device: the one place that knows a CPU from a GPU.
 
-Every rank runs the same program. World order is Megatron's: tensor-parallel ranks are neighbours, then data-parallel,
-then pipeline stages, so rank = tp_rank + tp * (dp_rank + dp * pp_rank).
+Every rank runs the same program. World order is Megatron's: tensor-parallel ranks are neighbours, then
+context-parallel ones, then data-parallel ones, then pipeline stages, so
+rank = tp_rank + tp * (cp_rank + cp * (dp_rank + dp * pp_rank)).
 """
 
 import os
@@ -16,6 +17,7 @@ import torch.distributed as dist
 from srpo_fast.config import ConfigError, ParallelConfig, UserError
 
 T = TypeVar("T")
+K = TypeVar("K", int, str)
 
 HANG_TIMEOUT = timedelta(minutes=30)  # a collective older than this is an error, not a wait
 
@@ -27,22 +29,30 @@ class Parallel:
     tp: int
     pp: int
     device: torch.device
+    cp: int = 1
+    chunks_per_stage: int = 1
+    sequence_parallel: bool = False
+    distributed_optimizer: bool = False
 
     @property
     def dp(self) -> int:
-        return self.world // (self.tp * self.pp)
+        return self.world // (self.tp * self.cp * self.pp)
 
     @property
     def tp_rank(self) -> int:
         return self.rank % self.tp
 
     @property
+    def cp_rank(self) -> int:
+        return self.rank // self.tp % self.cp
+
+    @property
     def dp_rank(self) -> int:
-        return self.rank // self.tp % self.dp
+        return self.rank // (self.tp * self.cp) % self.dp
 
     @property
     def pp_rank(self) -> int:
-        return self.rank // (self.tp * self.dp)
+        return self.rank // (self.tp * self.cp * self.dp)
 
     @property
     def is_main(self) -> bool:
@@ -67,10 +77,11 @@ def start(config: ParallelConfig) -> Parallel:
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}.items():
         os.environ.setdefault(name, value)
     world = int(os.environ["WORLD_SIZE"])
-    if world % (config.tp * config.pp):
+    if world % (size := config.tp * config.pp * config.cp):
+        cp = f" x parallel.cp={config.cp}" if config.cp > 1 else ""
         raise ConfigError(
-            f"parallel.tp={config.tp} x parallel.pp={config.pp} does not divide the {world} processes that run; "
-            f"use --nproc-per-node with a multiple of {config.tp * config.pp}"
+            f"parallel.tp={config.tp} x parallel.pp={config.pp}{cp} does not divide the {world} processes that run; "
+            f"use --nproc-per-node with a multiple of {size}"
         )
     device = _device(int(os.environ["LOCAL_RANK"]))
     backend = "nccl" if device.type == "cuda" else "gloo"
@@ -79,7 +90,7 @@ def start(config: ParallelConfig) -> Parallel:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=HANG_TIMEOUT)
     else:
         dist.init_process_group(backend, timeout=HANG_TIMEOUT)
-    return Parallel(rank=dist.get_rank(), world=world, tp=config.tp, pp=config.pp, device=device)
+    return Parallel(rank=dist.get_rank(), world=world, device=device, **config.model_dump())
 
 
 def stop() -> None:
@@ -120,12 +131,33 @@ def gather_from_engines(mine: T, parallel: Parallel) -> list[T]:
     return [theirs for theirs in everyone[:: parallel.tp] if theirs is not None]
 
 
+def merge_over_world(mine: dict[K, T], parallel: Parallel) -> dict[K, T]:
+    """The entries of all ranks, sorted by key; where several have a key, the lowest rank's."""
+    everyone: list[dict[K, T] | None] = [mine]
+    if parallel.world > 1:
+        everyone = [None] * parallel.world
+        dist.all_gather_object(everyone, mine)
+    merged: dict[K, T] = {}
+    for theirs in everyone:
+        merged = (theirs or {}) | merged
+    return dict(sorted(merged.items()))
+
+
 def sum_over_world(values: dict[str, float], parallel: Parallel) -> dict[str, float]:
     """Sums of per-rank values by key; every rank passes the same keys."""
+    return _over_world(values, dist.ReduceOp.SUM, parallel)
+
+
+def max_over_world(values: dict[str, float], parallel: Parallel) -> dict[str, float]:
+    """The largest of per-rank values by key; every rank passes the same keys."""
+    return _over_world(values, dist.ReduceOp.MAX, parallel)
+
+
+def _over_world(values: dict[str, float], operation: dist.ReduceOp.RedOpType, parallel: Parallel) -> dict[str, float]:
     if parallel.world == 1:
         return values
     totals = torch.tensor(list(values.values()), dtype=torch.float64, device=parallel.device)
-    dist.all_reduce(totals)
+    dist.all_reduce(totals, op=operation)
     return dict(zip(values, totals.tolist(), strict=True))
 
 

@@ -2,55 +2,79 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
+
+from torch import Tensor
 
 from srpo_fast.batch import TrainingSequence
-from srpo_fast.config import LossConfig, OptimizerConfig
-from srpo_fast.loss import srpo_loss, with_token_weights
+from srpo_fast.config import Config
+from srpo_fast.loss import is_maximum, objective_of, srpo_loss, with_token_weights
 from srpo_fast.packing import PackedBatch, Packer
 from srpo_fast.policy import Policy
 from srpo_fast.schedule import learning_rate
 from srpo_fast.sequences import without_zero_advantage
 from srpo_fast.weight_sync import check_mismatch
+from srpo_kernels import Objective
+
+
+def start_updates(policy: Policy, config: Config) -> None:
+    """What precedes the first update of stage 2: a fresh optimizer and, with a KL term, the reference policy."""
+    policy.new_optimizer(config.optimizer)
+    if objective_of(config.loss).needs_reference:
+        policy.keep_reference()
 
 
 def update_policy(
-    policy: Policy, sequences: Sequence[TrainingSequence], pack: Packer, *, loss: LossConfig,
-    optimizer: OptimizerConfig, step: int, steps: int,
-) -> dict[str, float]:  # fmt: skip
+    policy: Policy, sequences: Sequence[TrainingSequence], pack: Packer, config: Config, step: int
+) -> dict[str, float]:
     """Makes optimizer.updates_per_step updates; returns the step's train/ and mismatch metrics.
 
-    A step whose groups all have advantage 0 makes none. Raises EngineMismatch, before any weight changes, when the
+    A step without a group to train on, or, without KL and entropy terms, whose groups all have advantage 0, makes none.
+    Raises EngineMismatch, before any weight changes, when the
     engine's log-probs are not the policy's.
     """
-    batches = [pack(members) for members in _updates(sequences, optimizer.updates_per_step, loss.normalizer)]
-    if len(batches) > 1:  # later updates move away from the weights that sampled
-        batches = [_with_old_logprobs(policy, batch) for batch in batches]
-    objective = srpo_loss(loss)
-    lr = learning_rate(step, steps, optimizer.lr, optimizer.warmup_steps, optimizer.decay_share)
+    optimizer, objective = config.optimizer, objective_of(config.loss)
+    updates = _updates(sequences, config, objective)
+    batches = [_with_logprobs(policy, pack(members), objective, several=len(updates) > 1) for members in updates]
+    lr = learning_rate(step, config.steps, optimizer.lr, optimizer.warmup_steps, optimizer.decay_share)
     totals: dict[str, float] = {}
     grad_norms = []
     for batch in batches:
-        sums = policy.forward_backward(batch, objective)
+        sums = policy.forward_backward(batch, srpo_loss(objective))
         if not totals:
-            check_mismatch(sums["mismatch_abs"] / sums["tokens"], loss.mismatch_stop, step)
+            check_mismatch(sums["mismatch_abs"] / sums["tokens"], config.loss.mismatch_stop, step)
         grad_norms.append(policy.step(lr))
-        totals = {key: totals.get(key, 0.0) + value for key, value in sums.items()}
+        totals = {key: _combined(key, totals.get(key, 0.0), value) for key, value in sums.items()}
     return _metrics(totals, grad_norms, lr)
 
 
-def _updates(sequences: Sequence[TrainingSequence], updates: int, normalizer: str) -> list[list[TrainingSequence]]:
+def _updates(
+    sequences: Sequence[TrainingSequence], config: Config, objective: Objective
+) -> list[list[TrainingSequence]]:
     """The sequences of each update, weighted, in equal consecutive parts; updates without a gradient are left out."""
-    shares = [
-        list(sequences[len(sequences) * i // updates : len(sequences) * (i + 1) // updates]) for i in range(updates)
-    ]
-    weighted = [without_zero_advantage(with_token_weights(share, normalizer)) for share in shares if share]
+    parts = config.optimizer.updates_per_step
+    bounds = [len(sequences) * i // parts for i in range(parts + 1)]
+    shares = [list(sequences[start:end]) for start, end in pairwise(bounds) if start < end]
+    weighted = [with_token_weights(share, config.loss.normalizer, config.rollout.max_tokens) for share in shares]
+    if not objective.trains_zero_advantage:
+        weighted = [without_zero_advantage(share) for share in weighted]
     return [share for share in weighted if share]
 
 
-def _with_old_logprobs(policy: Policy, batch: PackedBatch) -> PackedBatch:
-    old = policy.logprobs(batch)
-    micro_batches = [replace(m, old_logprobs=o) for m, o in zip(batch.micro_batches, old, strict=True)]
+def _with_logprobs(policy: Policy, batch: PackedBatch, objective: Objective, *, several: bool) -> PackedBatch:
+    """The batch with what the loss compares with: the policy as it is now, when later updates move away from the
+    weights that sampled, and the reference policy, when there is a KL term."""
+    nothing: list[Tensor | None] = [None] * len(batch.micro_batches)
+    old = policy.logprobs(batch) if several else nothing
+    ref = policy.reference_logprobs(batch) if objective.needs_reference else nothing
+    micro_batches = [
+        replace(m, old_logprobs=o, ref_logprobs=r) for m, o, r in zip(batch.micro_batches, old, ref, strict=True)
+    ]
     return replace(batch, micro_batches=tuple(micro_batches))
+
+
+def _combined(key: str, one: float, other: float) -> float:
+    return max(one, other) if is_maximum(key) else one + other
 
 
 def _metrics(totals: dict[str, float], grad_norms: list[float], lr: float) -> dict[str, float]:
@@ -63,8 +87,13 @@ def _metrics(totals: dict[str, float], grad_norms: list[float], lr: float) -> di
         "train/loss": totals["loss"] / len(grad_norms),
         "train/loss_tokens": tokens,
         "train/entropy": totals["entropy"] / tokens,
-        "train/clip_fraction": totals["clipped_tokens"] / tokens,
+        "train/clip_fraction": (totals["clipped_low"] + totals["clipped_high"]) / tokens,
+        "train/clip_fraction_low": totals["clipped_low"] / tokens,
+        "train/clip_fraction_high": totals["clipped_high"] / tokens,
+        "train/ratio_max": totals["ratio_max"],
+        **({"train/kl": totals["kl"] / tokens} if "kl" in totals else {}),
         "train/grad_norm": sum(grad_norms) / len(grad_norms),
         "rollout/mismatch_abs": totals["mismatch_abs"] / tokens,
         "rollout/mismatch_kl": totals["mismatch_kl"] / tokens,
+        "rollout/importance_masked": totals["importance_masked"] / tokens,
     }

@@ -2,16 +2,41 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
+from srpo_fast.advantages import accuracy_filter, flat_groups, group_advantages, overlong_penalty
 from srpo_fast.batch import Group, TrainingSequence
+from srpo_fast.config import AdvantageConfig
 
 
-def training_sequences(groups: Sequence[Group], advantages_PG: Tensor, kept_P: Tensor) -> list[TrainingSequence]:
-    """One sequence a completion of every kept group, its advantage attached.
+def group_rewards(groups: Sequence[Group], settings: AdvantageConfig, max_tokens: int) -> Tensor:
+    """[P, G]: the scores' totals, less what settings.overlong_share takes from completions near max_tokens."""
+    totals_PG = torch.tensor([[score.total for score in group.scores] for group in groups])
+    lengths_PG = torch.tensor([[len(completion.token_ids) for completion in group.completions] for group in groups])
+    return totals_PG + overlong_penalty(lengths_PG, max_tokens, settings.overlong_share)
 
-    groups: P of them. advantages_PG: [P, G] fp32. kept_P: [P] bool.
+
+def kept_groups(groups: Sequence[Group], settings: AdvantageConfig, max_tokens: int) -> Tensor:
+    """[P] bool: the groups that the accuracy filter leaves, and that are not flat where these are dropped."""
+    accuracy_PG = {
+        "final_answer": [[float(s.second_correct) for s in group.scores] for group in groups],
+        "shaped_accuracy": [[s.accuracy + s.effectiveness for s in group.scores] for group in groups],
+    }[settings.filter_by]
+    kept_P = accuracy_filter(torch.tensor(accuracy_PG), settings.accuracy_low, settings.accuracy_high)
+    if settings.drop_flat_groups:
+        kept_P &= ~flat_groups(group_rewards(groups, settings, max_tokens))
+    return kept_P
+
+
+def training_sequences(groups: Sequence[Group], settings: AdvantageConfig, max_tokens: int) -> list[TrainingSequence]:
+    """One sequence a completion with its advantage within its group, of the groups that were kept.
+
+    Truncated completions are left out where settings.mask_truncated says so; the advantages of the others know of them.
     """
+    if not groups:
+        return []
+    advantages_PG = group_advantages(group_rewards(groups, settings, max_tokens), settings.scale)
     return [
         TrainingSequence(
             prompt=group.prompt,
@@ -21,12 +46,13 @@ def training_sequences(groups: Sequence[Group], advantages_PG: Tensor, kept_P: T
             rollout_logprobs=completion.rollout_logprobs,
             token_weight=0.0,
         )
-        for group, advantages, kept in zip(groups, advantages_PG, kept_P, strict=True)
-        if kept
+        for group, advantages in zip(groups, advantages_PG, strict=True)
         for completion, advantage in zip(group.completions, advantages, strict=True)
+        if completion.is_finished or not settings.mask_truncated
     ]
 
 
 def without_zero_advantage(sequences: Sequence[TrainingSequence]) -> list[TrainingSequence]:
-    """Those that have a gradient. Call it after the token weights are set: the others still count in the mean."""
+    """Those that have a gradient, without KL and entropy terms. Call it after the token weights are set: the others
+    still count in the mean."""
     return [s for s in sequences if s.advantage != 0.0]

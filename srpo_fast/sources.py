@@ -6,12 +6,13 @@ from typing import Literal, get_args
 
 from srpo_fast.batch import Question
 from srpo_fast.config import Config, ConfigError
-from srpo_fast.dataset import read_questions
+from srpo_fast.dataset import QuestionFile, read_questions
 from srpo_fast.embedded.base import RECIPE, ensure_base_model
 from srpo_fast.embedded.task import load_questions, load_samples
 from srpo_fast.embedded.teacher import EmbeddedTeacher
 from srpo_fast.monitor.run_monitor import Monitor
-from srpo_fast.parallel import Parallel, barrier
+from srpo_fast.parallel import Parallel, barrier, merge_over_world
+from srpo_fast.quarantine import Quarantine
 from srpo_fast.reflection.teacher import Teacher
 
 Split = Literal["train", "validation", "heldout"]
@@ -33,15 +34,25 @@ def resolve_model(config: Config, parallel: Parallel, monitor: Monitor) -> Path:
     return ensure_base_model(root, config.run.seed, lambda done, total: None)  # found, not made
 
 
-def open_questions(config: Config, split: Split) -> Sequence[Question]:
-    """The questions of a split; none where the config names no source for it."""
+def open_questions(
+    config: Config, split: Split, quarantine: Quarantine, parallel: Parallel | None = None
+) -> Sequence[Question]:
+    """The usable questions of a split, the others in `quarantine`; none where the config names no source for it.
+
+    Raises UserError where ranks do not read the same.
+    """
     source: str | None = getattr(config.data, split)
     if source is None:
         return []
     if source != EMBEDDED:
-        return read_questions(
-            Path(source), config.data.image_root, min_pixels=config.data.min_pixels, max_pixels=config.data.max_pixels
+        data = config.data
+        questions = read_questions(
+            Path(source), data.image_root, min_pixels=data.min_pixels, max_pixels=data.max_pixels
         )
+        if parallel:
+            _require_same(questions, parallel)
+        quarantine.add(questions, questions.problems)
+        return questions
     counts = {
         "train": EMBEDDED_TRAIN_QUESTIONS,
         "validation": config.evaluation.validation_questions,
@@ -49,6 +60,16 @@ def open_questions(config: Config, split: Split) -> Sequence[Question]:
     }
     # one validation and one held-out set for all seeds, so that runs compare
     return load_questions(split, counts[split], config.run.seed if split == "train" else 0)
+
+
+def _require_same(questions: QuestionFile, parallel: Parallel) -> None:
+    read = merge_over_world({parallel.rank: (questions.fingerprint, len(questions.problems))}, parallel)
+    if len({fingerprint for fingerprint, _ in read.values()}) > 1:
+        bad = ", ".join(f"{count} on rank {rank}" for rank, (_, count) in read.items())
+        raise ConfigError(
+            f"{questions.path}: ranks read different questions ({bad} cannot be used); the file and its images must "
+            "be the same on every machine"
+        )
 
 
 def open_teacher(config: Config) -> Teacher:

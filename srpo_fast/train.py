@@ -3,8 +3,8 @@
     base policy -> its answers -> a teacher's reflections -> cold-start SFT              (stage 1)
     prompts -> groups of completions -> rewards -> advantages -> update -> weight sync   (stage 2, one step)
 
-What this GRPO leaves out: a critic; a reference model and a second log-prob pass (SRPO's recipe has no KL term and one
-update a step); sampling by stale weights (the engine is synced every step).
+What this GRPO leaves out: a critic, and sampling by stale weights (the engine is synced every step). A reference policy
+and a second log-prob pass are there only when the config has a KL term or several updates a step; SRPO's has neither.
 """
 
 import os
@@ -16,21 +16,22 @@ from functools import partial
 import torch
 
 from srpo_fast import checkpoint
-from srpo_fast.advantages import accuracy_filter, group_advantages
 from srpo_fast.answer_format import AnswerFormat, one_answer_format, rollout_format
 from srpo_fast.batch import Group, HeldOut, Prompt, Question
 from srpo_fast.checkpoint import Checkpoint
 from srpo_fast.config import Config, UserError, config_from_arguments
-from srpo_fast.dataset import PromptSampler
 from srpo_fast.evaluation.heldout import evaluate
+from srpo_fast.group_collection import collect_step
 from srpo_fast.monitor.run_monitor import Monitor, open_monitor
 from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
 from srpo_fast.monitor.summary import Stage
 from srpo_fast.packing import pack
 from srpo_fast.parallel import Parallel, agree, start, stop
 from srpo_fast.policy import Policy
-from srpo_fast.policy_update import update_policy
+from srpo_fast.policy_update import start_updates, update_policy
+from srpo_fast.prompt_source import PromptSource, encode_usable
 from srpo_fast.prompts import PromptEncoder
+from srpo_fast.quarantine import Quarantine
 from srpo_fast.reflection import cold_start
 from srpo_fast.reflection.records import balance, reflect_on
 from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
@@ -46,17 +47,23 @@ class Trainer:
         self.config, self.parallel, self.monitor = config, parallel, monitor
         model_dir = resolve_model(config, parallel, monitor)
         with monitor.phase("start", 3, label="policy and engine") as bar:
-            self.train = open_questions(config, "train")
-            self.validation = open_questions(config, "validation")
-            self.heldout = open_questions(config, "heldout")
+            file = monitor.run.quarantine if parallel.is_main else None
+            self.quarantine = Quarantine(file, config.data.bad_records, config.data.max_bad_share, monitor.note)
+            self.train = open_questions(config, "train", self.quarantine, parallel)
+            self.validation = open_questions(config, "validation", self.quarantine, parallel)
+            self.heldout = open_questions(config, "heldout", self.quarantine, parallel)
             self.encoder = PromptEncoder.from_pretrained(model_dir, config.data.max_prompt_tokens)
             self.one_answer = one_answer_format(config, self.encoder)  # stage 1
             self.rollout_format = rollout_format(config, self.encoder)  # stage 2 and after
-            self.sampler = PromptSampler(len(self.train), config.data.prompts_per_step, config.run.seed)
+            self.prompts = PromptSource(
+                self.train, self.encoder, self.rollout_format.system_prompt, seed=config.run.seed,
+                per_step=config.data.prompts_per_step, quarantine=self.quarantine, parallel=parallel,
+            )  # fmt: skip
             bar.advance()
             self.policy = Policy(
                 model_dir, dtype=config.model.dtype, seed=config.run.seed, parallel=parallel,
                 banned_ids=self.encoder.banned_ids, temperature=config.rollout.temperature,
+                recompute=config.model.recompute, train_vision=config.model.train_vision,
             )  # fmt: skip
             bar.advance()
             self.engine = RolloutEngine(
@@ -117,7 +124,7 @@ class Trainer:
     def stage_2(self, first_step: int) -> None:
         config = self.config
         if first_step == 0:
-            self.policy.new_optimizer(config.optimizer)
+            start_updates(self.policy, config)
         with self.monitor.phase("stage_2", config.steps, done=first_step, label="stage 2"):
             for step in range(first_step, config.steps):
                 metrics, groups = self.step(step)
@@ -129,25 +136,17 @@ class Trainer:
 
     def step(self, step: int) -> tuple[dict[str, float], list[Group]]:
         config, timer = self.config, self.monitor.timer
-        with timer("data"):
-            prompts = self.encode([self.train[i] for i in self.sampler.next()], self.rollout_format)
         with timer("rollout"):
-            groups = self.sample(prompts, self.rollout_sampling(step), self.rollout_format)
+            sample = partial(self.sample, sampling=self.rollout_sampling(step), answer_format=self.rollout_format)
+            collected = collect_step(self.prompts, sample, config, timer)
         with timer("advantage"):
-            rewards_PG = torch.tensor([[score.total for score in group.scores] for group in groups])
-            correct_PG = torch.tensor([[score.second_correct for score in group.scores] for group in groups])
-            advantages_PG = group_advantages(rewards_PG, config.advantage.scale)
-            kept_P = accuracy_filter(correct_PG, config.advantage.accuracy_low, config.advantage.accuracy_high)
-            sequences = training_sequences(groups, advantages_PG, kept_P)
+            sequences = training_sequences(collected.kept, config.advantage, config.rollout.max_tokens)
         with timer("update"):
-            trained = update_policy(
-                self.policy, sequences, self.pack, loss=config.loss, optimizer=config.optimizer, step=step,
-                steps=config.steps,
-            )  # fmt: skip
+            trained = update_policy(self.policy, sequences, self.pack, config, step)
         with timer("sync"):
             sync_weights(self.policy, self.engine)
-        left_out = config.data.prompts_per_step - len(groups)
-        return rollout_metrics(groups, kept_P) | {"rollout/prompts_too_long": float(left_out)} | trained, groups
+        metrics = rollout_metrics(collected.groups, collected.kept_P) | collected.metrics | trained
+        return metrics | {"data/quarantined": float(len(self.quarantine))}, list(collected.groups)
 
     def rollout_sampling(self, step: int) -> Sampling:
         r = self.config.rollout
@@ -159,13 +158,10 @@ class Trainer:
     # --- what both stages use ---
 
     def encode(self, questions: Sequence[Question], answer_format: AnswerFormat) -> list[Prompt]:
-        """Every rank encodes every prompt: deterministic, and cheaper than sending tokens and pixels around."""
-        prompts = self.encoder.encode_all(questions, answer_format.system_prompt)
-        if len(prompts) < len(questions):
-            self.monitor.note(f"{len(questions) - len(prompts)} prompts over data.max_prompt_tokens are left out")
-        if not prompts:
-            raise UserError("every prompt is longer than data.max_prompt_tokens; raise it or lower data.max_pixels")
-        return prompts
+        """The prompts of those questions that can be used."""
+        return encode_usable(
+            questions, self.encoder, answer_format.system_prompt, quarantine=self.quarantine, parallel=self.parallel
+        )
 
     def sample(
         self, prompts: list[Prompt], sampling: Sampling, answer_format: AnswerFormat, progress: Progress | None = None
@@ -198,7 +194,10 @@ class Trainer:
 
     def save(self, step: int) -> None:
         state = Checkpoint(
-            step=step, policy=self.policy.state_dict(), sampler=self.sampler.state_dict(), rng=torch.get_rng_state()
+            step=step,
+            policy=self.policy.sharded_state_dict(),
+            prompt_source=self.prompts.state_dict(),
+            rng=torch.get_rng_state(),
         )
         checkpoint.save(self.config.run.dir / "checkpoints", state, self.parallel)
 
@@ -208,9 +207,9 @@ class Trainer:
         if state is None:
             return None
         if state.step > 0:
-            self.policy.new_optimizer(self.config.optimizer)
-        self.policy.load_state_dict(state.policy)
-        self.sampler.load_state_dict(state.sampler)
+            start_updates(self.policy, self.config)
+        self.policy.load_state_dict(state.read_policy(self.policy.sharded_state_dict(is_loading=True)))
+        self.prompts.load_state_dict(state.prompt_source)
         torch.set_rng_state(state.rng)
         sync_weights(self.policy, self.engine)
         self.monitor.resume_at(state.step)

@@ -3,9 +3,12 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
+from megatron.core import parallel_state
 from PIL import Image
 from torch import Tensor
 
@@ -41,18 +44,19 @@ def open_encoder(model_dir: Path) -> PromptEncoder:
     return PromptEncoder.from_pretrained(model_dir, max_prompt_tokens=96)
 
 
-def open_policy(model_dir: Path, parallel: Parallel) -> Policy:
+def open_policy(model_dir: Path, parallel: Parallel, **settings: Any) -> Policy:
     encoder = open_encoder(model_dir)
     return Policy(
-        model_dir, dtype="float32", seed=0, parallel=parallel, banned_ids=encoder.banned_ids, temperature=1.0
+        model_dir, dtype="float32", seed=0, parallel=parallel, banned_ids=encoder.banned_ids, temperature=1.0,
+        **settings,
     )  # fmt: skip
 
 
-def make_sequences(model_dir: Path) -> list[TrainingSequence]:
+def make_sequences(model_dir: Path, questions: tuple[Question, ...] = QUESTIONS) -> list[TrainingSequence]:
     """Two completions of every question, weighted, with masks, advantages and log-probs an engine could have sent."""
     encoder, chance = open_encoder(model_dir), torch.Generator().manual_seed(0)
     sequences = []
-    for number, question in enumerate(QUESTIONS * 2):
+    for number, question in enumerate(questions * 2):
         length = 3 + 4 * number
         sequences.append(
             TrainingSequence(
@@ -86,7 +90,9 @@ def perturb(policy: Policy, size: float, seed: int) -> None:
 @torch.no_grad()
 def gradients_of(policy: Policy) -> dict[str, Tensor]:
     """The update's gradient of every whole tensor, by Hugging Face names; it travels as if it were the weights."""
-    parameters = list(policy.language_model.parameters())
+    if policy.parallel.distributed_optimizer:
+        _complete_gradients(policy)
+    parameters = [p for p in policy.language_model.parameters() if p.requires_grad]
     weights = [parameter.clone() for parameter in parameters]
     for parameter in parameters:
         parameter.copy_(parameter.main_grad)
@@ -94,6 +100,16 @@ def gradients_of(policy: Policy) -> dict[str, Tensor]:
     for parameter, weight in zip(parameters, weights, strict=True):
         parameter.copy_(weight)
     return gradients
+
+
+def _complete_gradients(policy: Policy) -> None:
+    """With the distributed optimizer a rank has reduced only its own part of each gradient buffer."""
+    group = parallel_state.get_data_parallel_group(with_context_parallel=True)
+    for ddp in policy._ddp:
+        for buffer in ddp.buffers:
+            for bucket in buffer.buckets:
+                own = bucket.grad_data.chunk(group.size())[group.rank()].clone()
+                dist.all_gather_into_tensor(bucket.grad_data, own, group=group)
 
 
 def largest_relative_error(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:

@@ -1,10 +1,13 @@
-"""Run under torchrun: the update of policy_case on two ranks, as tp=2, pp=2 and dp=2 one after the other.
+"""Run under torchrun: the updates of policy_case and objective_case on two ranks in several layouts, also resumed.
 
-Rank 0 leaves <layout>.pt with the metrics and weights, and <layout>/hf, the export.
+Rank 0 leaves <layout>.pt with the metrics and weights, <layout>/hf, the export, and <saved>_to_<resumed>.pt. The
+checkpoints in <layout>/checkpoints hold the state after the first update.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,65 +16,126 @@ from megatron.core import parallel_state
 from srpo_fast import checkpoint
 from srpo_fast.checkpoint import Checkpoint
 from srpo_fast.config import LossConfig, ParallelConfig
-from srpo_fast.loss import srpo_loss
+from srpo_fast.loss import objective_of, srpo_loss
+from srpo_fast.packing import PackedBatch
 from srpo_fast.parallel import Parallel, start, stop
 from srpo_fast.policy import Policy
+from tests.objective_case import move_from_reference, updates
 from tests.policy_case import OPTIMIZER, gradients_of, make_sequences, open_policy, packer
 
-LAYOUTS = {"tp": (2, 1), "pp": (1, 2), "dp": (1, 1)}
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "tp": {"tp": 2},
+    "pp": {"pp": 2},
+    "dp": {},
+    "tp_distributed": {"tp": 2, "distributed_optimizer": True},
+    "dp_distributed": {"distributed_optimizer": True},
+}
+RESUMED_AS: dict[str, dict[str, Any]] = LAYOUTS | {
+    "cp": {"cp": 2},
+    "pp_distributed": {"pp": 2, "distributed_optimizer": True},
+}
+RESUMES = [
+    ("tp", "tp"), ("tp", "pp"), ("tp", "dp"), ("tp", "cp"), ("pp", "pp"),
+    ("tp_distributed", "pp_distributed"), ("tp_distributed", "dp_distributed"),
+    ("dp_distributed", "dp_distributed"), ("dp_distributed", "tp_distributed"),
+]  # fmt: skip
+OF_OBJECTIVES = ["tp", "pp", "dp", "cp"]
 TOKENS_PER_MICRO_BATCH = 120  # several micro-batches, of which pp and dp ranks must make the same number and sum
+LOSS = srpo_loss(objective_of(LossConfig()))
 
 
 def weights_of(policy: Policy) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in policy.hf_weights()}
 
 
-def train_and_resume(model_dir: Path, parallel: Parallel, out: Path) -> dict[str, object]:
-    """Two updates; the second once more after a checkpoint was saved and loaded into a new policy."""
-    batch = packer(model_dir, parallel, TOKENS_PER_MICRO_BATCH)(make_sequences(model_dir))
-    loss = srpo_loss(LossConfig())
-    policy = open_policy(model_dir, parallel)
-    policy.new_optimizer(OPTIMIZER)
-    metrics = policy.forward_backward(batch, loss)
+def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return max((a[name] - b[name]).abs().max().item() for name in a)
+
+
+def one_update(policy: Policy, batch: PackedBatch) -> dict[str, Any]:
+    metrics = policy.forward_backward(batch, LOSS)
     gradients = gradients_of(policy)
     grad_norm = policy.step(OPTIMIZER.lr)
-    first = weights_of(policy)
-    state = Checkpoint(step=1, policy=policy.state_dict(), sampler={}, rng=torch.get_rng_state())
+    return {"metrics": metrics, "gradients": gradients, "grad_norm": grad_norm, "weights": weights_of(policy)}
+
+
+def train(model_dir: Path, parallel: Parallel, out: Path) -> dict[str, object]:
+    """Two updates, with a checkpoint and an export between them."""
+    batch = packer(model_dir, parallel, TOKENS_PER_MICRO_BATCH)(make_sequences(model_dir))
+    policy = open_policy(model_dir, parallel)
+    policy.new_optimizer(OPTIMIZER)
+    policy.keep_reference()
+    first = one_update(policy, batch)
+    state = Checkpoint(step=1, policy=policy.sharded_state_dict(), prompt_source={}, rng=torch.get_rng_state())
     checkpoint.save(out / "checkpoints", state, parallel)
     policy.source.export(out / "hf", policy.hf_weights(), writes=parallel.is_main)
-    policy.forward_backward(batch, loss)
-    policy.step(OPTIMIZER.lr)
-    second = weights_of(policy)
-
-    loaded = checkpoint.load_latest(out / "checkpoints", parallel)
-    assert loaded
-    again = open_policy(model_dir, parallel)
-    again.new_optimizer(OPTIMIZER)
-    again.load_state_dict(loaded.policy)
-    again.forward_backward(batch, loss)
-    again.step(OPTIMIZER.lr)
-    resumed = weights_of(again)
+    second = one_update(policy, batch)
+    reference = reference_of(policy, batch)
+    assert largest_difference(weights_of(policy), second["weights"]) == 0, (
+        "the reference's weights stayed in the policy"
+    )
     return {
-        "metrics": metrics,
-        "gradients": gradients,
-        "grad_norm": grad_norm,
         "first": first,
         "second": second,
-        "resumed": resumed,
-        "layers": len(policy.language_model.decoder.layers),
+        "reference": reference,
+        "layers": len(policy.language_model[0].decoder.layers),
     }
+
+
+def resume(model_dir: Path, parallel: Parallel, root: Path) -> dict[str, Any]:
+    """The second update of a policy that begins with what is saved."""
+    batch = packer(model_dir, parallel, TOKENS_PER_MICRO_BATCH)(make_sequences(model_dir))
+    saved = checkpoint.load_latest(root, parallel)
+    assert saved
+    policy = open_policy(model_dir, parallel)
+    policy.new_optimizer(OPTIMIZER)
+    policy.keep_reference()  # to be read over
+    with torch.no_grad():
+        for tensor in policy._reference.values():
+            tensor.fill_(torch.nan)
+    policy.load_state_dict(saved.read_policy(policy.sharded_state_dict(is_loading=True)))
+    assert policy.version == 1
+    return one_update(policy, batch) | {"reference": reference_of(policy, batch)}
+
+
+def reference_of(policy: Policy, batch: PackedBatch) -> dict[float, float] | None:
+    """The reference's log-prob of every row of this rank, by its rollout log-prob; None before the last stage."""
+    rows: dict[float, float] = {}
+    for micro_batch, logprobs in zip(batch.micro_batches, policy.reference_logprobs(batch), strict=True):
+        if logprobs is None:
+            return None
+        rows |= dict(zip(micro_batch.rollout_logprobs.tolist(), logprobs.tolist(), strict=True))
+    return rows
+
+
+def objectives(model_dir: Path, parallel: Parallel) -> dict[str, Any]:
+    policy = open_policy(model_dir, parallel)
+    move_from_reference(policy)
+    return updates(policy, model_dir, parallel, TOKENS_PER_MICRO_BATCH)
 
 
 def main(model_dir: Path, out: Path) -> None:
     world = start(ParallelConfig())
-    for name, (tp, pp) in LAYOUTS.items():
-        parallel = Parallel(rank=world.rank, world=world.world, tp=tp, pp=pp, device=world.device)
-        result = train_and_resume(model_dir, parallel, out / name)
-        if parallel.is_main:
-            torch.save(result, out / f"{name}.pt")
-        dist.barrier()
-        parallel_state.destroy_model_parallel()
+    for name, sizes in LAYOUTS.items():
+        finish(train(model_dir, replace(world, **sizes), out / name), out / f"{name}.pt", world)
+    for name in OF_OBJECTIVES:
+        finish(objectives(model_dir, replace(world, **RESUMED_AS[name])), out / f"{name}_objectives.pt", world)
+    for saved, resumed in RESUMES:
+        result = resume(model_dir, replace(world, **RESUMED_AS[resumed]), out / saved / "checkpoints")
+        finish(result, out / f"{saved}_to_{resumed}.pt", world)
     stop()
+
+
+def finish(result: dict[str, Any], file: Path, world: Parallel) -> None:
+    if "reference" in result:
+        of_ranks: list[Any] = [None] * world.world
+        dist.all_gather_object(of_ranks, result["reference"])
+        result["reference"] = {key: value for rows in of_ranks for key, value in (rows or {}).items()}
+    if world.is_main:
+        torch.save(result, file)
+    dist.barrier()
+    parallel_state.destroy_model_parallel()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srpo_fast.advantages import accuracy_filter, group_advantages
+from srpo_fast.advantages import accuracy_filter, flat_groups, group_advantages, overlong_penalty
 
 rewards = st.floats(-1, 2, allow_nan=False, width=32)
 groups = st.integers(1, 8).flatmap(lambda size: st.lists(st.lists(rewards, min_size=size, max_size=size), min_size=1))
@@ -34,7 +34,7 @@ def test_groups_do_not_see_each_other():
     assert both[1:].equal(group_advantages(other, "group_std"))
 
 
-@pytest.mark.parametrize("scale", ["group_std", "none"])
+@pytest.mark.parametrize("scale", ["group_std", "batch_std", "none"])
 @settings(deadline=None)
 @given(length=st.floats(0, 3), size=st.integers(1, 9))
 def test_equal_rewards_have_no_advantage_at_all(scale, length, size):
@@ -43,13 +43,13 @@ def test_equal_rewards_have_no_advantage_at_all(scale, length, size):
     assert group_advantages(torch.full((1, size), reward, dtype=torch.float64), scale).equal(torch.zeros(1, size))
 
 
-@pytest.mark.parametrize("scale", ["group_std", "none"])
+@pytest.mark.parametrize("scale", ["group_std", "batch_std", "none"])
 def test_rounding_differences_have_no_advantage_but_small_real_ones_do(scale):
     assert group_advantages(torch.tensor([[1.5, 1.5 + 5e-7]]), scale).equal(torch.zeros(1, 2))
     assert group_advantages(torch.tensor([[1.5, 1.5 + 5e-6]]), scale)[0, 1] > 0
 
 
-@pytest.mark.parametrize("scale", ["group_std", "none"])
+@pytest.mark.parametrize("scale", ["group_std", "batch_std", "none"])
 @settings(deadline=None)
 @given(rows=groups)
 def test_advantages_of_a_group_sum_to_zero_and_keep_the_order(scale, rows):
@@ -75,6 +75,27 @@ def test_filter_keeps_groups_between_the_bounds_and_on_them():
     assert accuracy_filter(right, 0.0, 1.0).all()
 
 
-def test_filter_counts_right_answers_and_not_their_shaped_reward():
-    # right -> right throughout pays 0.75 in the published code and would stay
+def test_the_two_accuracies_disagree_on_groups_that_are_right_throughout():
     assert not accuracy_filter(torch.ones(1, 8, dtype=torch.bool), 0.1, 0.9).item()
+    # right -> right pays 0.75 in the published code, wrong -> right pays 1
+    assert accuracy_filter(torch.full((1, 8), 0.75), 0.1, 0.9).item()
+    assert not accuracy_filter(torch.full((1, 8), 1.0), 0.1, 0.9).item()
+
+
+def test_batch_std_divides_every_group_by_the_spread_of_all():
+    # all rewards 0 2 | 4 6: mean 3, squares 9 1 1 9, variance 20 / 3
+    advantages = group_advantages(torch.tensor([[0.0, 2.0], [4.0, 6.0]]), "batch_std")
+    expected = 1 / math.sqrt(20 / 3)
+    torch.testing.assert_close(advantages, torch.tensor([[-1.0, 1.0], [-1.0, 1.0]]) * expected, rtol=2e-6, atol=0)
+
+
+def test_flat_groups_are_those_that_rounding_alone_tells_apart():
+    rewards_PG = torch.tensor([[1.5, 1.5 + 5e-7], [1.5, 1.5 + 5e-6], [0.0, 0.0]])
+    assert flat_groups(rewards_PG).tolist() == [True, False, True]
+
+
+def test_the_overlong_penalty_falls_over_the_last_share_of_the_length():
+    # DAPO: 20,480 tokens, of which the last 4,096 are punished
+    lengths = torch.tensor([[1, 16384, 18432, 20480]])
+    assert overlong_penalty(lengths, 20480, 0.2).tolist() == [[0.0, 0.0, -0.5, -1.0]]
+    assert overlong_penalty(lengths, 20480, 0.0).tolist() == [[0.0] * 4]

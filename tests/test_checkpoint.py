@@ -1,28 +1,45 @@
 """A checkpoint is complete or absent, verified when read, refused when it does not fit."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from megatron.core.dist_checkpointing import ShardedTensor
 
-from srpo_fast.checkpoint import KEEP, MANIFEST, Checkpoint, load_latest, save
+from srpo_fast.checkpoint import KEEP, MANIFEST, TRAINER, Checkpoint, load_latest, save
 from srpo_fast.config import ConfigError
+
+DATA = "policy/__0_0.distcp"
+
+
+@pytest.fixture(autouse=True)
+def _megatron(one_process):
+    """Megatron's checkpoints ask for the current CUDA device."""
+    from srpo_fast.policy.megatron_start import start_megatron
+
+    start_megatron(one_process, seed=0)
+
+
+def shard_of(value: float, size: int = 6) -> ShardedTensor:
+    return ShardedTensor.from_rank_offsets("w", torch.full((2, size // 2), value))
 
 
 def make_checkpoint(step: int) -> Checkpoint:
     return Checkpoint(
         step=step,
-        policy={"version": step, "weights": {"w": torch.full((2, 3), float(step))}, "optimizer": None},
-        sampler={"steps": step},
+        policy={"version": step, "weights": {"w": shard_of(step)}},
+        prompt_source={"steps": step},
         rng=torch.get_rng_state(),
     )
 
 
-def folders(root):
+def folders(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir())
 
 
-def damage(file):
+def damage(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -33,10 +50,11 @@ def test_everything_comes_back(one_process, tmp_path):
     save(tmp_path, saved, one_process)
     loaded = load_latest(tmp_path, one_process)
     assert loaded
-    assert (loaded.step, loaded.sampler) == (7, {"steps": 7})
-    assert loaded.policy["version"] == 7
-    assert torch.equal(loaded.policy["weights"]["w"], saved.policy["weights"]["w"])
+    assert (loaded.step, loaded.prompt_source) == (7, {"steps": 7})
     assert torch.equal(loaded.rng, saved.rng)
+    policy = loaded.read_policy({"version": 0, "weights": {"w": shard_of(0)}})
+    assert policy["version"] == 7
+    assert torch.equal(policy["weights"]["w"], torch.full((2, 3), 7.0))
 
 
 def test_a_run_without_checkpoints_starts_anew(one_process, tmp_path):
@@ -56,10 +74,10 @@ def test_the_newest_is_loaded_and_the_last_two_are_kept(one_process, tmp_path):
 
 def test_saving_a_step_again_replaces_it(one_process, tmp_path):
     save(tmp_path, make_checkpoint(3), one_process)
-    save(tmp_path, replace(make_checkpoint(3), sampler={"steps": 33}), one_process)
+    save(tmp_path, replace(make_checkpoint(3), prompt_source={"steps": 33}), one_process)
     loaded = load_latest(tmp_path, one_process)
     assert loaded
-    assert loaded.sampler == {"steps": 33}
+    assert loaded.prompt_source == {"steps": 33}
     assert folders(tmp_path) == ["step_000003"]
 
 
@@ -75,41 +93,62 @@ def test_a_folder_without_a_manifest_is_no_checkpoint(one_process, tmp_path):
 def test_what_an_interrupted_save_left_is_ignored_and_overwritten(one_process, tmp_path):
     unfinished = tmp_path / ".step_000005.tmp"
     unfinished.mkdir()
-    (unfinished / "tp0_pp0.pt").write_bytes(b"half")
+    (unfinished / TRAINER).write_bytes(b"half")
     (unfinished / "rubbish").touch()
     assert load_latest(tmp_path, one_process) is None
     save(tmp_path, make_checkpoint(5), one_process)
     assert folders(tmp_path) == ["step_000005"]
-    assert folders(tmp_path / "step_000005") == [MANIFEST, "tp0_pp0.pt"]
+    assert folders(tmp_path / "step_000005") == [MANIFEST, "policy", TRAINER]
 
 
-def test_a_damaged_file_is_refused_and_the_way_out_is_named(one_process, tmp_path):
+def test_the_manifest_names_every_file(one_process, tmp_path):
+    save(tmp_path, make_checkpoint(5), one_process)
+    folder = tmp_path / "step_000005"
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert set(json.loads((folder / MANIFEST).read_text())["files"]) == files - {MANIFEST}
+    assert {TRAINER, DATA, "policy/.metadata", "policy/common.pt"} <= files
+
+
+@pytest.mark.parametrize("file", [DATA, TRAINER, "policy/.metadata", "policy/common.pt"])
+def test_a_damaged_file_is_refused_and_the_way_out_is_named(one_process, tmp_path, file):
     save(tmp_path, make_checkpoint(1), one_process)
-    damage(tmp_path / "step_000001" / "tp0_pp0.pt")
-    with pytest.raises(ConfigError, match=r"tp0_pp0\.pt is missing or damaged; delete .*step_000001"):
+    damage(tmp_path / "step_000001" / file)
+    with pytest.raises(ConfigError, match=rf"{file} is missing or damaged; delete .*step_000001 to use an older"):
         load_latest(tmp_path, one_process)
 
 
-def test_a_missing_file_is_refused(one_process, tmp_path):
+@pytest.mark.parametrize("file", [DATA, TRAINER])
+def test_a_missing_file_is_refused(one_process, tmp_path, file):
     save(tmp_path, make_checkpoint(1), one_process)
-    (tmp_path / "step_000001" / "tp0_pp0.pt").unlink()
-    with pytest.raises(ConfigError, match=r"tp0_pp0\.pt is missing or damaged"):
+    (tmp_path / "step_000001" / file).unlink()
+    with pytest.raises(ConfigError, match=rf"{file} is missing or damaged"):
         load_latest(tmp_path, one_process)
 
 
-@pytest.mark.parametrize("size", ["tp", "pp"])
-def test_another_tp_or_pp_is_refused_with_both_named(one_process, tmp_path, size):
-    save(tmp_path, make_checkpoint(1), one_process)
-    other = replace(one_process, world=2, **{size: 2})
-    asked = (other.tp, other.pp)
-    with pytest.raises(ConfigError) as error:
-        load_latest(tmp_path, other)
-    assert "saved with (tp, pp)=" in str(error.value)
-    assert f"this run has {asked}" in str(error.value)
+def test_a_failed_write_leaves_no_checkpoint(one_process, tmp_path, monkeypatch):
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
 
-
-def test_other_numbers_of_data_parallel_ranks_may_load(one_process, tmp_path):
     save(tmp_path, make_checkpoint(1), one_process)
-    loaded = load_latest(tmp_path, replace(one_process, world=4, rank=3))
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(Exception, match="No space left on device"):
+        save(tmp_path, make_checkpoint(2), one_process)
+    monkeypatch.undo()
+    loaded = load_latest(tmp_path, one_process)
     assert loaded
     assert loaded.step == 1
+
+
+def test_a_policy_of_another_shape_is_refused(one_process, tmp_path):
+    save(tmp_path, make_checkpoint(1), one_process)
+    loaded = load_latest(tmp_path, one_process)
+    assert loaded
+    with pytest.raises(ConfigError, match=r"step_000001 is not one of this policy .*; was model\.path or"):
+        loaded.read_policy({"version": 0, "weights": {"w": shard_of(0, size=8)}})
+
+
+@pytest.mark.parametrize(("saved", "resumed"), [(False, True), (True, False)])
+def test_another_kind_of_optimizer_is_refused(one_process, tmp_path, saved, resumed):
+    save(tmp_path, make_checkpoint(1), replace(one_process, distributed_optimizer=saved))
+    with pytest.raises(ConfigError, match=f"distributed_optimizer={str(saved).lower()}; resume with the same"):
+        load_latest(tmp_path, replace(one_process, distributed_optimizer=resumed))

@@ -37,6 +37,20 @@ def test_validate_counts_the_questions(capsys):
     assert "heldout: 5 questions" in said
 
 
+def test_validate_counts_what_cannot_be_used(tmp_path, capsys):
+    lines = ['{"question": "1 + 1?", "answer": "2"}', '{"question": "1 + 1?"}']
+    (tmp_path / "q.jsonl").write_text("\n".join(lines))
+    arguments = ["validate", str(GRPO), f"data.train={tmp_path / 'q.jsonl'}"]
+    assert cli.main(arguments) == 2
+    assert "1 of 2 questions cannot be used (1 bad_answer)" in capsys.readouterr().err
+    assert cli.main([*arguments, "data.max_bad_share=0.5"]) == 0
+    said = capsys.readouterr().out
+    assert "train: 1 questions\n" in said
+    assert "1 records cannot be used; `srpo data check` says why" in said
+    assert cli.main([*arguments, "data.max_bad_share=0.5", "data.bad_records=stop"]) == 2
+    assert "q.jsonl has records that cannot be used:\n  line 2: field answer" in capsys.readouterr().err
+
+
 def test_report_of_what_is_no_run_is_one_line(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path / "nothing")]) == 2
     assert capsys.readouterr().err.startswith("error: ")

@@ -1,5 +1,6 @@
 """The config of a run: every mistake is named, in one line, with what to do."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,18 @@ def test_all_mistakes_are_named_at_once():
     for part in ("steps", "rollout.group_sise", "parallel.tp", "loss.normalizer"):
         assert part in message
     assert "got -1" in message
-    assert "'completion' or 'token'" in message
+    assert "'completion', 'token' or 'constant'" in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["parallel.sequence_parallel=true"], "parallel: sequence_parallel .* raise tp, or leave it out"),
+        (["parallel.chunks_per_stage=2"], "parallel: chunks_per_stage=2 .* raise pp, or leave it out"),
+    ],
+)
+def test_parallel_sizes_without_anything_to_share_are_refused(overrides, says):
+    assert re.search(says, refusal(*overrides))
 
 
 def test_a_missing_key_is_named(tmp_path):

@@ -14,6 +14,7 @@ from srpo_fast.loss import (
     Head,
     LossFunction,
     logprobs_only,
+    objective_of,
     srpo_loss,
     supervised_loss,
     token_weights,
@@ -21,6 +22,7 @@ from srpo_fast.loss import (
 )
 from srpo_fast.packing import pack
 from srpo_fast.sequences import without_zero_advantage
+from srpo_kernels import Objective
 
 VOCAB = 32
 HEAD = Head(vocab_start=0, group=None, banned_ids=torch.tensor([], dtype=torch.int64), temperature=1.0)
@@ -75,13 +77,32 @@ def loss_and_gradient(micro_batches, loss: LossFunction, head: Head = HEAD) -> t
 @pytest.mark.parametrize("normalizer", ["completion", "token"])
 def test_the_weights_of_all_loss_tokens_sum_to_one(normalizer):
     lengths = [3, 1, 20, 7]
-    weights = token_weights(lengths, normalizer)
+    weights = token_weights(lengths, normalizer, 30)
     assert sum(n * w for n, w in zip(lengths, weights, strict=True)) == pytest.approx(1.0, abs=1e-15)
 
 
-def test_the_normalizers_are_the_two_means():
-    assert token_weights([1, 4], "completion") == [0.5, 0.125]  # mean over completions of token means
-    assert token_weights([1, 4], "token") == [0.2, 0.2]  # mean over tokens
+def test_the_normalizers_by_hand():
+    assert token_weights([1, 4], "completion", 10) == [0.5, 0.125]  # mean over completions of token means
+    assert token_weights([1, 4], "token", 10) == [0.2, 0.2]  # mean over tokens
+    assert token_weights([1, 4], "constant", 10) == [0.05, 0.05]  # 1 / (2 completions * 10 tokens)
+
+
+def test_the_constant_leaves_long_completions_their_weight():
+    """Over all tokens the weights sum to the mean share of the limit that was used."""
+    weights = token_weights([3, 7], "constant", 10)
+    assert 3 * weights[0] + 7 * weights[1] == pytest.approx((0.3 + 0.7) / 2)
+
+
+def test_every_setting_of_the_loss_reaches_the_objective():
+    settings = LossConfig(
+        ratio="sequence", clip_low=0.1, clip_high=0.4, dual_clip=2.0, kl="k2", kl_coef=0.3, entropy_coef=0.1,
+        importance="icepop", importance_floor=0.6, importance_cap=4.0,
+    )  # fmt: skip
+    assert objective_of(settings) == Objective(
+        ratio="sequence", clip_low=0.1, clip_high=0.4, dual_clip=2.0, kl="k2", kl_coef=0.3, entropy_coef=0.1,
+        importance="icepop", importance_floor=0.6, importance_cap=4.0,
+    )  # fmt: skip
+    assert objective_of(LossConfig(surrogate="cispo")).surrogate == "cispo"
 
 
 def test_masked_tokens_do_not_count_in_the_weights():
@@ -90,10 +111,10 @@ def test_masked_tokens_do_not_count_in_the_weights():
     assert weighted.token_weight == 0.5
 
 
-@pytest.mark.parametrize("normalizer", ["completion", "token"])
+@pytest.mark.parametrize("normalizer", ["completion", "token", "constant"])
 def test_loss_and_gradient_do_not_depend_on_micro_batches_or_ranks(normalizer):
-    loss = srpo_loss(LossConfig(importance_cap=2.0))
-    sequences = with_token_weights(make_sequences(), normalizer)
+    loss = srpo_loss(objective_of(LossConfig(importance_cap=2.0)))
+    sequences = with_token_weights(make_sequences(), normalizer, 12)
     whole, gradient = loss_and_gradient(packed(sequences), loss)
     cut, cut_gradient = loss_and_gradient(packed(sequences, budget=18), loss)
     ranks = [row for rank in range(3) for row in packed(sequences, budget=30, dp=3, dp_rank=rank)]
@@ -106,7 +127,7 @@ def test_loss_and_gradient_do_not_depend_on_micro_batches_or_ranks(normalizer):
 
 
 def test_sequences_without_advantage_can_be_left_out():
-    loss = srpo_loss(LossConfig())
+    loss = srpo_loss(objective_of(LossConfig()))
     sequences = with_token_weights(make_sequences(), "completion")
     kept = without_zero_advantage(sequences)
     assert 0 < len(kept) < len(sequences)
@@ -117,7 +138,7 @@ def test_sequences_without_advantage_can_be_left_out():
 
 
 def test_a_rank_that_idles_changes_nothing():
-    loss = srpo_loss(LossConfig())
+    loss = srpo_loss(objective_of(LossConfig()))
     sequences = with_token_weights([make_sequence(1, 5, 1.0)], "token")
     whole, gradient = loss_and_gradient(packed(sequences), loss)
     both, both_gradient = loss_and_gradient([*packed(sequences, dp=2), *packed(sequences, dp=2, dp_rank=1)], loss)
@@ -132,7 +153,7 @@ def test_the_loss_of_one_token_by_hand():
     )
     (batch,) = packed([sequence])
     logits = torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
-    loss, metrics = srpo_loss(LossConfig(importance_cap=None))(batch, logits, HEAD)
+    loss, metrics = srpo_loss(objective_of(LossConfig(importance="none")))(batch, logits, HEAD)
     loss.backward()
     assert loss.item() == pytest.approx(-1.0)
     assert logits.grad is not None
@@ -142,13 +163,14 @@ def test_the_loss_of_one_token_by_hand():
     assert metrics["mismatch_abs"].item() == pytest.approx(4.0 - math.log(4))
 
 
-@pytest.mark.parametrize(("cap", "correction"), [(None, 1.0), (100.0, math.e**2), (2.0, 2.0)])
+@pytest.mark.parametrize(("cap", "correction"), [(100.0, math.e**2), (2.0, 2.0)])
 def test_a_token_the_engine_thought_unlikely_is_corrected_up_to_the_cap(cap, correction):
     sequence = replace(
         make_sequence(1, 1, 1.0), loss_mask=(True,), rollout_logprobs=(-math.log(VOCAB) - 2,), token_weight=1.0
     )
     (batch,) = packed([sequence])
-    loss, _ = srpo_loss(LossConfig(importance_cap=cap))(batch, torch.zeros(1, VOCAB, dtype=torch.float64), HEAD)
+    loss_of = srpo_loss(objective_of(LossConfig(importance_cap=cap)))
+    loss, _ = loss_of(batch, torch.zeros(1, VOCAB, dtype=torch.float64), HEAD)
     assert loss.item() == pytest.approx(-correction, rel=1e-6)
 
 
@@ -157,10 +179,10 @@ def test_a_later_update_is_clipped_against_the_log_probs_its_step_began_with():
     (batch,) = packed([sequence])
     logits = torch.zeros(1, VOCAB, dtype=torch.float64, requires_grad=True)
     moved = replace(batch, old_logprobs=torch.tensor([-math.log(VOCAB) - math.log(1.5)]))  # ratio 1.5
-    loss, metrics = srpo_loss(LossConfig(importance_cap=1.0, clip_high=0.2))(moved, logits, HEAD)
+    loss, metrics = srpo_loss(objective_of(LossConfig(importance_cap=1.0, clip_high=0.2)))(moved, logits, HEAD)
     loss.backward()
     assert loss.item() == pytest.approx(-1.2)
-    assert metrics["clipped_tokens"] == 1
+    assert metrics["clipped_high"] == 1
     assert logits.grad is not None
     assert not logits.grad.any()
 

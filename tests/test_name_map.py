@@ -38,10 +38,10 @@ def make_tensors(hf_names: tuple[str, ...]) -> list[Tensor]:
 def test_what_is_cut_joins_bit_exactly(name, tp):
     rule = RULES[name]
     whole = make_tensors(rule.hf_names)
-    shards = rule.to_shards(whole, tp, LAYOUT)
+    shards = [rule.shard(whole, tp, rank, LAYOUT) for rank in range(tp)]
     assert len(shards) == tp
     assert len({shard.shape for shard in shards}) == 1
-    joined = rule.from_shards(shards, LAYOUT)
+    joined = rule.join(shards if rule.is_cut else shards[:1], LAYOUT)
     assert len(joined) == len(whole)
     assert all(torch.equal(a, b) for a, b in zip(whole, joined, strict=True))
 
@@ -50,7 +50,7 @@ def test_queries_stand_before_the_key_and_value_they_share():
     """Heads by number: queries 0 and 1 read key/value head 0, queries 2 and 3 head 1."""
     q, k, v = (torch.arange(heads).repeat_interleave(HEAD_SIZE) + start for heads, start in ((4, 0), (2, 10), (2, 20)))
     rule = RULES["decoder.layers.{}.self_attention.linear_qkv.bias"]
-    first, second = rule.to_shards([q, k, v], 2, LAYOUT)
+    first, second = (rule.shard([q, k, v], 2, rank, LAYOUT) for rank in range(2))
     assert first[::HEAD_SIZE].tolist() == [0, 1, 10, 20]
     assert second[::HEAD_SIZE].tolist() == [2, 3, 11, 21]
 
@@ -58,7 +58,7 @@ def test_queries_stand_before_the_key_and_value_they_share():
 def test_each_rank_has_the_up_rows_of_its_gate_rows():
     gate, up = torch.arange(4)[:, None], 10 + torch.arange(4)[:, None]
     rule = RULES["decoder.layers.{}.mlp.linear_fc1.weight"]
-    first, second = rule.to_shards([gate, up], 2, LAYOUT)
+    first, second = (rule.shard([gate, up], 2, rank, LAYOUT) for rank in range(2))
     assert first.flatten().tolist() == [0, 1, 10, 11]
     assert second.flatten().tolist() == [2, 3, 12, 13]
 

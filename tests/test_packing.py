@@ -72,11 +72,25 @@ def test_two_sequences_with_images_packed_by_hand():
     assert [prompt.question.id for prompt in batch.image_prompts] == ["wide", "small"]
     # the last prompt token predicts the first of the completion; the 6 is masked
     assert row.loss_rows.tolist() == [3, 7]
+    assert row.row_offsets.tolist() == [0, 1, 2]
     assert row.labels.tolist() == [5, 7]
     assert row.advantages.tolist() == [1.0, -2.0]
     assert row.rollout_logprobs.tolist() == [-5.0, -7.0]
     assert row.token_weights.tolist() == [0.25, 0.5]
     assert row.advantages.dtype == row.rollout_logprobs.dtype == row.token_weights.dtype == torch.float32
+
+
+def test_row_offsets_tell_sequences_apart_also_those_without_loss_rows():
+    lone = make_text_prompt("lone", 1)
+    sequences = [
+        make_sequence(lone, 5, 6, 7, 8, loss_mask=(True, True, False, True)),
+        make_sequence(lone, 5, 6, 7, loss_mask=(False, False, False)),
+        make_sequence(lone, 5, 6),
+    ]
+    (row,) = pack_whole(sequences).micro_batches
+    assert row.row_offsets.tolist() == [0, 3, 3, 5]
+    assert row.row_offsets.dtype == torch.int32
+    assert len(row.labels) == 5
 
 
 def test_a_tight_budget_makes_more_micro_batches_of_the_same_rows():

@@ -1,6 +1,5 @@
 """The Megatron policy on one rank is the Hugging Face model: logits, gradients, state and export."""
 
-import io
 import json
 import shutil
 from dataclasses import replace
@@ -19,11 +18,12 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from srpo_fast.batch import Prompt, TrainingSequence
 from srpo_fast.config import ConfigError, LossConfig
-from srpo_fast.loss import srpo_loss, supervised_loss
+from srpo_fast.loss import objective_of, srpo_loss, supervised_loss
 from srpo_fast.policy import Policy
 from srpo_fast.policy.hf_directory import HFDirectory
 from srpo_fast.policy.language_model import transformer_config
 from srpo_fast.policy.name_map import canonical
+from srpo_fast.policy.sharded_state import read_sharded, write_sharded
 from tests.policy_case import (
     OPTIMIZER,
     alone,
@@ -34,7 +34,7 @@ from tests.policy_case import (
     packer,
 )
 
-SRPO = srpo_loss(LossConfig())
+SRPO = srpo_loss(objective_of(LossConfig()))
 
 
 @pytest.fixture(scope="module")
@@ -100,18 +100,20 @@ def updated_weights(policy: Policy, batch, lr: float = 1e-3) -> dict[str, Tensor
     return {name: tensor.clone() for name, tensor in policy.hf_weights()}
 
 
-def through_a_file(state: dict) -> dict:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
+def save_policy(policy: Policy, folder: Path) -> None:
+    folder.mkdir()
+    write_sharded(policy.sharded_state_dict(), folder)
+
+
+def load_policy(policy: Policy, folder: Path) -> None:
+    policy.load_state_dict(read_sharded(policy.sharded_state_dict(is_loading=True), folder))
 
 
 def test_logits_of_packed_prompts_are_transformers(policy, one_process, untrained_model, sequences, hf_model):
     (batch,) = packer(untrained_model, one_process, 4096)(sequences).micro_batches
     prompts = packer(untrained_model, one_process, 4096)(sequences).image_prompts
     with torch.no_grad():
-        logits = policy.language_model(batch, policy.vision.encode(prompts))
+        logits = policy.language_model[0](batch, policy.vision.encode(prompts))
         expected = []
         order = sorted(sequences, key=lambda s: len(s.prompt.token_ids) + len(s.completion_ids), reverse=True)
         for sequence in order:
@@ -192,29 +194,48 @@ def test_training_lowers_the_supervised_loss(fresh_policy, one_process, untraine
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_a_reloaded_policy_takes_the_same_next_step(fresh_policy, one_process, untrained_model, sequences):
-    batch = packer(untrained_model, one_process, 4096)(sequences)
-    updated_weights(fresh_policy, batch)
-    updated_weights(fresh_policy, batch)
-    state = through_a_file(fresh_policy.state_dict())
-    expected = updated_weights(fresh_policy, batch)
+@pytest.mark.parametrize("distributed", [False, True])
+def test_a_reloaded_policy_takes_the_same_next_step(one_process, untrained_model, sequences, tmp_path, distributed):
+    parallel = replace(one_process, distributed_optimizer=distributed)
+    batch = packer(untrained_model, parallel, 4096)(sequences)
+    policies = [open_policy(untrained_model, parallel) for _ in range(2)]
+    for policy in policies:
+        policy.new_optimizer(OPTIMIZER)
+    trained, other = policies
+    for _ in range(2):
+        updated_weights(trained, batch)
+    save_policy(trained, tmp_path / "state")
+    expected = [updated_weights(trained, batch) for _ in range(2)]
 
+    load_policy(other, tmp_path / "state")
+    assert other.version == 2
+    resumed = [updated_weights(other, batch) for _ in range(2)]
+    for mine, theirs in zip(resumed, expected, strict=True):
+        assert all(torch.equal(mine[name], tensor) for name, tensor in theirs.items())
+
+
+def test_a_state_saved_before_the_first_update_is_a_beginning(
+    fresh_policy, one_process, untrained_model, sequences, tmp_path
+):
+    batch = packer(untrained_model, one_process, 4096)(sequences)
+    save_policy(fresh_policy, tmp_path / "state")
+    expected = updated_weights(fresh_policy, batch)
     other = open_policy(untrained_model, one_process)
     other.new_optimizer(OPTIMIZER)
-    other.load_state_dict(state)
-    assert other.version == 2
-    resumed = updated_weights(other, batch)
-    assert all(torch.equal(resumed[name], tensor) for name, tensor in expected.items())
+    load_policy(other, tmp_path / "state")
+    assert all(torch.equal(expected[name], tensor) for name, tensor in updated_weights(other, batch).items())
 
 
-def test_without_the_optimizers_state_the_next_step_differs(fresh_policy, one_process, untrained_model, sequences):
-    """What the test above would miss if the state were empty."""
+def test_without_the_optimizers_state_the_next_step_differs(
+    fresh_policy, one_process, untrained_model, sequences, tmp_path
+):
+    """What the tests above would miss if the state were empty."""
     batch = packer(untrained_model, one_process, 4096)(sequences)
     updated_weights(fresh_policy, batch)
-    state = through_a_file(fresh_policy.state_dict())
+    save_policy(fresh_policy, tmp_path / "state")
     expected = updated_weights(fresh_policy, batch)
     other = open_policy(untrained_model, one_process)
-    other.load_state_dict(state)
+    load_policy(other, tmp_path / "state")
     other.new_optimizer(OPTIMIZER)
     resumed = updated_weights(other, batch)
     assert any(not torch.equal(resumed[name], tensor) for name, tensor in expected.items())

@@ -5,12 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from srpo_fast.config import LossConfig
-from srpo_fast.policy_update import update_policy
+from srpo_fast.config import DEFAULT_CONFIG, Config, load_config
+from srpo_fast.policy_update import start_updates, update_policy
+from srpo_fast.presets import PRESETS
 from srpo_fast.weight_sync import EngineMismatch, check_mismatch
 from tests.policy_case import OPTIMIZER, make_sequences, open_policy, packer
 
-LOOSE = LossConfig(mismatch_stop=10.0)  # the log-probs of the case are made up
+LOOSE = "loss.mismatch_stop=10"  # the log-probs of the case are made up
+
+
+def make_config(*overrides: str, **optimizer: int) -> Config:
+    # rollout.max_tokens is no less than the case's longest completion
+    config = load_config(DEFAULT_CONFIG, ["steps=4", LOOSE, "loss.normalizer=completion", *overrides])
+    return config.model_copy(update={"optimizer": OPTIMIZER.model_copy(update=optimizer)})
 
 
 @pytest.fixture
@@ -34,29 +41,28 @@ def weights_of(policy):
     return {name: tensor.clone() for name, tensor in policy.hf_weights()}
 
 
-def update(policy, sequences, pack, loss=LOOSE, updates=1):
-    optimizer = OPTIMIZER.model_copy(update={"updates_per_step": updates})
-    return update_policy(policy, sequences, pack, loss=loss, optimizer=optimizer, step=0, steps=4)
+def same(before, after) -> bool:
+    return all(torch.equal(before[name], tensor) for name, tensor in after.items())
 
 
 def test_a_step_without_advantages_leaves_the_policy_alone(policy, sequences, pack):
     before = weights_of(policy)
-    metrics = update(policy, [replace(s, advantage=0.0) for s in sequences], pack)
+    metrics = update_policy(policy, [replace(s, advantage=0.0) for s in sequences], pack, make_config(), 0)
     assert metrics["train/updates"] == 0
     assert policy.version == 0
-    assert all(torch.equal(before[name], tensor) for name, tensor in weights_of(policy).items())
+    assert same(before, weights_of(policy))
 
 
 def test_a_step_without_groups_leaves_the_policy_alone(policy, pack):
-    assert update(policy, [], pack)["train/updates"] == 0
+    assert update_policy(policy, [], pack, make_config(), 0)["train/updates"] == 0
     assert policy.version == 0
 
 
 def test_an_engine_that_disagrees_ends_the_run_before_a_weight_moves(policy, sequences, pack):
     before = weights_of(policy)
     with pytest.raises(EngineMismatch, match=r"step 0: .* more than loss\.mismatch_stop=1e-05"):
-        update(policy, sequences, pack, LossConfig(mismatch_stop=1e-5))
-    assert all(torch.equal(before[name], tensor) for name, tensor in weights_of(policy).items())
+        update_policy(policy, sequences, pack, make_config("loss.mismatch_stop=1e-5"), 0)
+    assert same(before, weights_of(policy))
 
 
 def test_a_mismatch_that_is_no_number_ends_the_run():
@@ -66,23 +72,79 @@ def test_a_mismatch_that_is_no_number_ends_the_run():
 
 
 def test_the_metrics_are_means_over_the_tokens_that_count(policy, sequences, pack):
-    metrics = update(policy, sequences, pack)
+    metrics = update_policy(policy, sequences, pack, make_config(), 0)
     assert metrics["train/updates"] == 1
     assert metrics["train/loss_tokens"] == sum(sum(s.loss_mask) for s in sequences)
     assert metrics["train/lr"] == OPTIMIZER.lr
     assert metrics["train/clip_fraction"] == 0  # the ratio is 1 in a step's only update
+    assert metrics["train/ratio_max"] == 1
     assert 5 < metrics["train/entropy"] < 6  # log(379) = 5.94 if all tokens were alike
     assert 0 < metrics["rollout/mismatch_abs"] < 1
+    assert metrics["rollout/importance_masked"] == 0
     assert metrics["train/grad_norm"] > 0
+    assert "train/kl" not in metrics
 
 
 def test_several_updates_a_step_clip_against_the_policy_that_sampled(policy, sequences, pack):
     exact = sampled_by_the_policy(policy, sequences, pack)
-    metrics = update(policy, exact, pack, updates=3)
+    metrics = update_policy(policy, exact, pack, make_config(updates_per_step=3), 0)
     assert metrics["train/updates"] == policy.version == 3
     # only the first update is still on the policy that sampled, but all compare with its log-probs
     assert metrics["rollout/mismatch_abs"] < 1e-5
     assert metrics["train/loss_tokens"] == sum(sum(s.loss_mask) for s in sequences)
+    assert metrics["train/ratio_max"] > 1
+
+
+@pytest.mark.parametrize("objective", PRESETS)
+def test_every_objective_makes_two_updates_and_its_second_is_off_policy(policy, sequences, pack, objective):
+    before = weights_of(policy)
+    # the embedded config's own values out of the way
+    config = make_config(f"objective={objective}", "loss={mismatch_stop: 10}", updates_per_step=2)
+    metrics = update_policy(policy, sequences, pack, config, 0)
+    assert metrics["train/updates"] == 2
+    assert metrics["train/ratio_max"] > 1
+    assert metrics["train/grad_norm"] > 0
+    assert not same(before, weights_of(policy))
+    # a step of 2e-5 moves a sequence's mean log-prob by more than gspo's clip, no token's by 20 %
+    assert (metrics["train/clip_fraction"] > 0) == (objective == "gspo")
+
+
+def test_the_kl_is_zero_in_the_first_update_and_grows_from_there(policy, sequences, pack):
+    config = make_config("loss.kl_coef=0.5")
+    start_updates(policy, config)
+    first = update_policy(policy, sequences, pack, config, 0)
+    second = update_policy(policy, sequences, pack, config, 1)
+    assert first["train/kl"] == 0
+    assert second["train/kl"] > 0
+
+
+@pytest.mark.parametrize("term", ["loss.kl_coef=0.5", "loss.entropy_coef=0.5"])
+def test_with_a_kl_or_entropy_term_sequences_without_advantage_train_too(policy, sequences, pack, term):
+    before = weights_of(policy)
+    config = make_config(term)
+    start_updates(policy, config)
+    with torch.no_grad():  # away from the reference, where the KL has a gradient
+        for parameter in policy.language_model.parameters():
+            parameter.mul_(1.01)
+    metrics = update_policy(policy, [replace(s, advantage=0.0) for s in sequences], pack, config, 0)
+    assert metrics["train/updates"] == 1
+    assert metrics["train/loss_tokens"] == sum(sum(s.loss_mask) for s in sequences)
+    assert not same(before, weights_of(policy))
+
+
+def test_a_reference_is_kept_only_where_the_loss_compares_with_it(policy):
+    start_updates(policy, make_config("loss.entropy_coef=0.5"))
+    assert policy.sharded_state_dict().get("reference") is None
+    start_updates(policy, make_config("loss.kl_coef=0.5"))
+    assert policy.sharded_state_dict().get("reference") is not None
+
+
+def test_the_entropy_bonus_raises_entropy(policy, sequences, pack):
+    flat = [replace(s, advantage=0.0) for s in sequences]
+    config = make_config("loss.entropy_coef=1.0")
+    entropies = [update_policy(policy, flat, pack, config, 0)["train/entropy"] for _ in range(4)]
+    assert entropies == sorted(entropies)
+    assert entropies[-1] > entropies[0]
 
 
 def sampled_by_the_policy(policy, sequences, pack):

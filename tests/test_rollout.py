@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from srpo_fast.batch import Completion, Prompt, Score
-from srpo_fast.config import RolloutConfig
+from srpo_fast.config import AdvantageConfig, RolloutConfig
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
@@ -79,8 +79,7 @@ def largest_mismatch(
     groups = sample_groups(
         engine, prompts, sampling(), score, policy_version=policy.version, parallel=parallel
     )  # fmt: skip
-    advantages, kept = torch.ones(len(groups), 4), torch.ones(len(groups), dtype=torch.bool)
-    batch = packer(model_dir, parallel, 512)(training_sequences(groups, advantages, kept))
+    batch = packer(model_dir, parallel, 512)(training_sequences(groups, AdvantageConfig(), MAX_TOKENS))
     pairs = zip(batch.micro_batches, policy.logprobs(batch), strict=True)
     return max((logprobs - m.rollout_logprobs).abs().max().item() for m, logprobs in pairs if logprobs is not None)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from srpo_fast.batch import TrainingSequence
@@ -145,6 +146,35 @@ def test_a_resumed_run_repeats_the_step_it_lost_and_no_other(run_of, base_model,
     resumed, uninterrupted = HFDirectory(cut / "hf"), HFDirectory(whole / "hf")
     for name in uninterrupted.tensor_names:
         assert (resumed.tensor(name) - uninterrupted.tensor(name)).abs().max() <= 1e-5, name
+
+
+EVERYTHING_ON = (
+    "objective=gspo", "loss={mismatch_stop: 1.0e-5}", "loss.kl_coef=0.1", "loss.entropy_coef=0.01",
+    "loss.importance=sequence_mask", "advantage={}", "advantage.drop_flat_groups=true", "advantage.mask_truncated=true",
+    "rollout.refill_rounds=2", "optimizer.updates_per_step=2", "steps=2", "reflection.prompts=32", "data.heldout=null",
+    "evaluation.every=0",
+)  # fmt: skip
+
+
+def test_a_run_with_everything_on_and_its_resumption(base_model, tmp_path):
+    """The sequence's ratio, KL, entropy, the filter with refills and two updates a step."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(base_model, whole, *EVERYTHING_ON)
+    lines = read_jsonl(whole / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [0, 1]
+    assert all(line["train/updates"] == 2 and line["train/ratio_max"] > 1 for line in lines)
+    # the first update of the run is at the reference, so its KL is 0; the mean over both is not
+    assert 0 < lines[0]["train/kl"] < lines[1]["train/kl"]
+    assert all(line["rollout/groups_sampled"] > 8 and line["rollout/rounds"] > 1 for line in lines)
+    config = yaml.safe_load((whole / "config.resolved.yaml").read_text())
+    assert (config["objective"], config["loss"]["ratio"], config["loss"]["clip_low"]) == ("gspo", "sequence", 3e-4)
+
+    shutil.copytree(whole, cut)
+    shutil.rmtree(cut / "checkpoints" / "step_000002")
+    train(base_model, cut, *EVERYTHING_ON)
+    resumed = read_jsonl(cut / "metrics.jsonl")
+    assert len(resumed) == 2
+    assert without_times(resumed[1]) == pytest.approx(without_times(lines[1]), abs=1e-5)
 
 
 # --- bad input ---

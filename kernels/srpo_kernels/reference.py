@@ -1,16 +1,29 @@
-"""The specification: each operation in plain PyTorch, with no regard for speed.
+"""The specification: each operation in plain PyTorch, with no regard for speed. The objective is in objective.py.
 
 Shapes: R rows (tokens whose log-prob is wanted), V vocabulary, V_tp this rank's shard of it,
 S sequences.
 """
 
 import bisect
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.distributed import ProcessGroup
+
+from srpo_kernels.objective import Objective, srpo_objective
+
+__all__ = [
+    "BANNED_BIAS",
+    "Objective",
+    "check_lengths",
+    "pack_sequences",
+    "srpo_objective",
+    "vocab_parallel_token_logprobs",
+    "vocab_parallel_token_logprobs_and_entropy",
+]
 
 BANNED_BIAS = -100.0  # the engine's logit_bias for a token it may not sample
 
@@ -54,64 +67,13 @@ def vocab_parallel_token_logprobs_and_entropy(
     """vocab_parallel_token_logprobs, and the entropy of each row's distribution.
 
     Returns:
-        (logprobs [R], entropy [R] nats), both in the dtype of vocab_parallel_token_logprobs; the entropy is a
-        statistic and carries no gradient.
+        (logprobs [R], entropy [R] nats), both in the dtype of vocab_parallel_token_logprobs and differentiable in
+        logits under the same condition.
     """
     scores = _sampling_scores(logits, labels, temperature, banned_ids, vocab_start)
     log_normalizer = _log_normalizer(scores, group)
     logprobs = _label_scores(scores, labels, vocab_start, group) - log_normalizer
-    probabilities = (scores.detach() - log_normalizer.detach()[:, None]).exp()
-    return logprobs, _sum_over(torch.special.entr(probabilities).sum(-1), group)
-
-
-def srpo_objective(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    rollout_logprobs: Tensor,
-    advantages: Tensor,
-    token_weights: Tensor,
-    *,
-    clip_low: float,
-    clip_high: float,
-    importance_cap: float | None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The clipped surrogate of GRPO, each token corrected for having been sampled by another program.
-
-        loss = - sum_t w_t * c_t * min(r_t A_t, clip(r_t, 1 - clip_low, 1 + clip_high) A_t)
-        r_t  = exp(logprobs_t - old_logprobs_t)
-        c_t  = min(exp(old_logprobs_t - rollout_logprobs_t), importance_cap), without gradient
-
-    Args:
-        logprobs: [R] float, of the current policy, differentiable.
-        old_logprobs: [R] float, of the policy when the step began; `logprobs` itself in the first update.
-        rollout_logprobs: [R] float, reported by the engine.
-        advantages: [R] float.
-        token_weights: [R] float, each token's share in the global loss: they need no further division. A row of
-            weight 0 is padding and counts in no metric.
-        clip_low, clip_high: how far the ratio may move below and above 1.
-        importance_cap: the largest c_t; None for c_t = 1.
-
-    Returns:
-        The loss of these rows (scalar; add over micro-batches and ranks) and sums of the same kind:
-        `tokens`; `clipped_tokens` whose gradient the clip removed; `mismatch_abs` sum of |old - rollout|;
-        `mismatch_kl` sum of the k3 estimate of KL(engine || old policy).
-    """
-    old_logprobs = old_logprobs.detach()
-    ratio = (logprobs - old_logprobs).exp()
-    surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip_low, 1 + clip_high) * advantages)
-    mismatch = old_logprobs - rollout_logprobs
-    correction = torch.ones_like(mismatch) if importance_cap is None else mismatch.exp().clamp(max=importance_cap)
-    loss = -(token_weights * correction * surrogate).sum()
-
-    ratio, counts = ratio.detach(), token_weights != 0
-    clipped = torch.where(advantages > 0, ratio > 1 + clip_high, (advantages < 0) & (ratio < 1 - clip_low))
-    metrics = {
-        "tokens": counts.sum().to(loss.dtype),
-        "clipped_tokens": (clipped & counts).sum().to(loss.dtype),
-        "mismatch_abs": (mismatch.abs() * counts).sum(),
-        "mismatch_kl": ((mismatch.expm1() - mismatch) * counts).sum(),
-    }
-    return loss, metrics
+    return logprobs, _Entropy.apply(scores, log_normalizer.detach(), group)
 
 
 def pack_sequences(lengths: Tensor, budget: int) -> Tensor:
@@ -168,6 +130,28 @@ class _AllReduceSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, dtotal: Tensor) -> tuple[Tensor, None]:
         return dtotal, None
+
+
+class _Entropy(torch.autograd.Function):
+    """H = -sum_v p_v log p_v over the whole vocabulary; dH/dscore_v = -p_v (log p_v + H).
+
+    By hand, because the derivative of p log p at a probability that underflows to 0 is infinite.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, log_normalizer: Tensor, group: ProcessGroup | None) -> Tensor:
+        probabilities = (scores - log_normalizer[:, None]).exp()
+        entropy = torch.special.entr(probabilities).sum(-1)
+        if group is not None:
+            dist.all_reduce(entropy, op=dist.ReduceOp.SUM, group=group)
+        ctx.save_for_backward(probabilities, entropy)
+        return entropy
+
+    @staticmethod
+    def backward(ctx: Any, dentropy: Tensor) -> tuple[Tensor, None, None]:
+        probabilities, entropy = ctx.saved_tensors
+        slope = torch.special.entr(probabilities) - probabilities * entropy[:, None]
+        return slope * dentropy[:, None], None, None
 
 
 def _sum_over(partial: Tensor, group: ProcessGroup | None) -> Tensor:

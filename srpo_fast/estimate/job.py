@@ -2,9 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from pydantic import BaseModel
+from typing import Literal
 
 from srpo_fast.config import Config
 from srpo_fast.estimate.assumptions import Assumptions, max_image_tokens
@@ -27,6 +25,7 @@ class Job:
     recompute: Recompute
     sequence_parallel: bool
     distributed_optimizer: bool
+    train_vision: bool
     kl: bool  # against reference weights kept on the host
     head_chunk: int | None = None  # rows of logits that exist at a time; None: all of a micro-batch
 
@@ -67,10 +66,9 @@ class Job:
 
     @property
     def max_patches_of_rank(self) -> float:
-        """Image patches of a rank's share of one update when every prompt has images of data.max_pixels in all."""
+        """Image patches in a data-parallel rank's share of a step when every prompt has images of data.max_pixels."""
         vision = self.shape.vision
-        prompts = self.prompts_of_rank / self.config.optimizer.updates_per_step
-        return prompts * max_image_tokens(self.config, vision) * vision.patches_a_token
+        return self.prompts_of_rank * max_image_tokens(self.config, vision) * vision.patches_a_token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,20 +80,15 @@ class MicroBatchSize:
 
 def make_job(config: Config, shape: ModelShape, gpu: Gpu, gpus: int, memory_gib: float, a: Assumptions) -> Job:
     """Raises UserError where the layout cannot be."""
-    model, parallel, loss = config.model, config.parallel, config.loss
+    parallel = config.parallel
     layout = make_layout(
-        shape.text, gpus=gpus, tp=parallel.tp, pp=parallel.pp, cp=_key(parallel, "cp", 1),
-        chunks=_key(parallel, "chunks_per_stage", 1),
+        shape.text, gpus=gpus, tp=parallel.tp, pp=parallel.pp, cp=parallel.cp, chunks=parallel.chunks_per_stage
     )  # fmt: skip
     return Job(
         shape=shape, config=config, layout=layout, gpu=gpu, memory_gib=memory_gib, assumptions=a,
-        recompute=_key(model, "recompute", "none"),
-        sequence_parallel=_key(parallel, "sequence_parallel", False),
-        distributed_optimizer=_key(parallel, "distributed_optimizer", False),
-        kl=_key(loss, "kl_coef", 0.0) > 0,
+        recompute=config.model.recompute,
+        sequence_parallel=parallel.sequence_parallel,
+        distributed_optimizer=parallel.distributed_optimizer,
+        train_vision=config.model.train_vision,
+        kl=config.loss.kl_coef > 0,
     )  # fmt: skip
-
-
-def _key(section: BaseModel, name: str, absent: int | float | bool | str) -> Any:
-    """A key of a config section; `absent` describes the code of versions whose schema lacks it."""
-    return getattr(section, name, absent)

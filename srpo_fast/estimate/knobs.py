@@ -90,29 +90,30 @@ def with_values(job: Job, values: Mapping[str, Any], gpus: int | None = None) ->
 
 
 def _alternatives(job: Job) -> dict[str, list[Any]]:
-    """Other values of every key that this version of the config has, cheapest change first."""
+    """Other values of every key, cheapest change first."""
     config, layout = job.config, job.layout
     machine = int(job.assumptions.gpus_per_machine)
     budget, longest = config.optimizer.tokens_per_micro_batch, config.data.max_prompt_tokens + config.rollout.max_tokens
     cache = config.rollout.kv_cache_gib
     powers = [2**i for i in range(9)]
-    found: dict[str, list[Any]] = {
-        "parallel.distributed_optimizer": [True] if layout.dp * layout.cp > 1 else [],
-        "parallel.sequence_parallel": [True],  # refused where tp is 1
-        "optimizer.tokens_per_micro_batch": [max(longest, budget // n) for n in (2, 4, 8)] + [budget * 2],
-        "model.recompute": ["none", "selective", "full"],
-        "rollout.kv_cache_gib": [cache / 2, cache / 4, cache * 2],
-        "rollout.max_num_seqs": [config.rollout.max_num_seqs // 2 or 1, config.rollout.max_num_seqs * 2],
-        "parallel.tp": [n for n in powers if n <= machine and not layout_problems(job.shape.text, gpus=n, tp=n, pp=1)],
-        "parallel.pp": [n for n in powers if n <= min(machine, job.shape.text.layers)],
+    found: dict[tuple[str, str], list[Any]] = {
+        ("parallel", "distributed_optimizer"): [True] if layout.dp * layout.cp > 1 else [],
+        ("parallel", "sequence_parallel"): [True],  # refused where tp is 1
+        ("optimizer", "tokens_per_micro_batch"): [max(longest, budget // n) for n in (2, 4, 8)] + [budget * 2],
+        ("model", "recompute"): ["none", "selective", "full"],
+        ("rollout", "kv_cache_gib"): [cache / 2, cache / 4, cache * 2],
+        ("rollout", "max_num_seqs"): [config.rollout.max_num_seqs // 2 or 1, config.rollout.max_num_seqs * 2],
+        ("parallel", "tp"): [
+            n for n in powers if n <= machine and not layout_problems(job.shape.text, gpus=n, tp=n, pp=1)
+        ],
+        ("parallel", "pp"): [n for n in powers if n <= min(machine, job.shape.text.layers)],
+        ("parallel", "chunks_per_stage"): [1, 2, 4],  # refused where pp is 1
     }
     now = config.model_dump()
-    kept: dict[str, list[Any]] = {}
-    for key, values in found.items():
-        section, _, leaf = key.partition(".")
-        if leaf in now[section]:
-            kept[key] = list(dict.fromkeys(value for value in values if value != now[section][leaf]))
-    return kept
+    return {
+        f"{section}.{leaf}": list(dict.fromkeys(value for value in values if value != now[section][leaf]))
+        for (section, leaf), values in found.items()
+    }
 
 
 def _best(found: list[Change]) -> Change:

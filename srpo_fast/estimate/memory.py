@@ -12,6 +12,7 @@ from srpo_fast.estimate.job import Job, MicroBatchSize
 from srpo_fast.estimate.model_shape import VisionShape
 
 GIB = 2.0**30
+PATCHES_PER_PASS = 65_536  # policy/vision.py, which cannot be imported without torch
 PHASES = ("rollout", "images", "fwd+bwd", "step", "sync", "save")
 
 
@@ -62,23 +63,27 @@ def _phase(job: Job, name: str, stage: int, parts: dict[str, float]) -> PhaseMem
 def resident(job: Job, stage: int) -> dict[str, float]:
     """What stays from step to step."""
     e = job.bytes_a_weight
-    count = parameters.of_stage(job.shape.text, job.layout, stage)
     tower = parameters.vision_total(job.shape.vision) * e if stage == 0 else 0
     return {
-        "policy weights": count * e,
+        "policy weights": parameters.of_stage(job.shape.text, job.layout, stage) * e,
         "vision tower": tower,
-        "gradients": count * 4,  # Megatron's buffer of fp32 sums
+        "gradients": trained_parameters(job, stage) * 4,  # Megatron's buffer of fp32 sums
         "optimizer": optimizer(job, stage),
         "engine weights": parameters.of_engine(job.shape, job.layout) * e,
         "KV cache": job.config.rollout.kv_cache_gib * GIB,
     }
 
 
+def trained_parameters(job: Job, stage: int) -> int:
+    """On one rank: language model and, where it is trained, the whole tower."""
+    tower = parameters.vision_total(job.shape.vision) if job.train_vision and stage == 0 else 0
+    return parameters.of_stage(job.shape.text, job.layout, stage) + tower
+
+
 def optimizer(job: Job, stage: int) -> float:
     """Adam's two moments in fp32 and, under bf16 weights, fp32 copies of these: 12 or 8 bytes a parameter."""
-    count = parameters.of_stage(job.shape.text, job.layout, stage)
     shared_by = job.layout.dp * job.layout.cp if job.distributed_optimizer else 1
-    return count * (8 if job.bytes_a_weight == 4 else 12) / shared_by
+    return trained_parameters(job, stage) * (8 if job.bytes_a_weight == 4 else 12) / shared_by
 
 
 def optimizer_step(job: Job, stage: int) -> float:
@@ -108,16 +113,33 @@ def forward_backward(job: Job, stage: int, batch: MicroBatchSize) -> dict[str, f
 
 
 def features(job: Job, stage: int) -> float:
-    """Image features of a rank's prompts, kept for the whole update on the first stage."""
+    """Image features of all of a rank's prompts, on the first stage; trained ones are fp32 and have a gradient."""
     if stage:
         return 0.0
     vision = job.shape.vision
-    return job.max_patches_of_rank / vision.patches_a_token * vision.out_hidden * job.bytes_a_weight
+    rows = job.max_patches_of_rank / vision.patches_a_token
+    return rows * vision.out_hidden * (8 if job.train_vision else job.bytes_a_weight)
 
 
 def vision_pass(job: Job, stage: int) -> float:
-    """The frozen tower over all images of a rank's prompts at once, on every rank of the first stage."""
-    return job.max_patches_of_rank * vision_pass_a_patch(job.shape.vision, job.bytes_a_weight) if stage == 0 else 0.0
+    """The tower over a rank's share of the images, in passes of bounded size; a trained one keeps all of a pass."""
+    if stage:
+        return 0.0
+    vision, e = job.shape.vision, job.bytes_a_weight
+    patches = min(PATCHES_PER_PASS, job.max_patches_of_rank / (job.layout.tp * job.layout.cp))
+    a_patch = vision_pass_a_patch(vision, e)
+    if job.train_vision:
+        a_patch += vision.depth * kept_a_block_and_patch(vision, e)
+    return patches * a_patch
+
+
+def kept_a_block_and_patch(vision: VisionShape, e: int) -> float:
+    """Bytes that a block of a trained tower keeps, derived and not measured.
+
+    Normed streams (2 D), qkv, turned queries and keys and the output (6 D), gate, silu, up and product (4 F); in each
+    norm the stream and the normed rows in fp32 (16 D).
+    """
+    return e * (8 * vision.hidden + 4 * vision.ffn) + 16 * vision.hidden
 
 
 def vision_pass_a_patch(vision: VisionShape, e: int) -> float:
@@ -125,11 +147,11 @@ def vision_pass_a_patch(vision: VisionShape, e: int) -> float:
 
     While keys are turned: stream, normed stream and qkv (5 D e), queries and keys in fp32 (8 D, under bf16 only),
     turned queries and three terms of the turned keys in fp32 (16 D). In the feed-forward part: 2 D e + 3 F e. The
-    pixels are there as well.
+    pixels and the fp32 angles of a head are there as well.
     """
     turning = 5 * vision.hidden * e + (8 * vision.hidden if e < 4 else 0) + 16 * vision.hidden
     feed_forward = 2 * vision.hidden * e + 3 * vision.ffn * e
-    return max(turning, feed_forward) + vision.patch_values * e
+    return max(turning, feed_forward) + vision.patch_values * e + 8 * vision.hidden // vision.heads
 
 
 def sync(job: Job) -> float:

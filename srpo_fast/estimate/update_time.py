@@ -9,12 +9,13 @@ from srpo_fast.estimate.rates import Part, all_reduce, attention, bandwidth, pro
 def update(job: Job) -> list[Part]:
     """Images, passes, and what they wait for; nothing is assumed to overlap."""
     a, layout, updates = job.assumptions, job.layout, job.config.optimizer.updates_per_step
-    images = flops.vision_of_prompt(job.shape.vision, a.image_tokens, a.images_per_prompt)
-    runs = updates * (1 + (updates > 1) + job.kl)  # of the tower: with every pass over a batch
+    images = job.prompts_of_rank * flops.vision_of_prompt(job.shape.vision, a.image_tokens, a.images_per_prompt)
+    # a frozen tower runs once for all passes; a trained one in each, once more for its gradient, and backward
+    runs = (4 + (updates > 1) + job.kl) if job.train_vision else 1
     computing = passes(job)
     bubble = computing * (layout.pp - 1) / (layout.chunks * job.micro_batches)
     parts = (
-        ("images", runs * products(job, job.prompts_of_rank / updates * images), "products"),
+        ("images", runs * products(job, images) / (layout.tp * layout.cp), "products"),
         ("forward, backward", computing, "products"),
         ("elementwise", elementwise(job), "memory"),
         ("sums over tp ranks", sums_over_tp(job), "links"),
@@ -26,16 +27,18 @@ def update(job: Job) -> list[Part]:
 
 
 def required_flops(job: Job) -> float:
-    """Of all GPUs: products, causal attention, head of loss rows, three times; the frozen tower once a prompt.
+    """Of all GPUs: products, causal attention, head of loss rows, three times; the tower's likewise if it is trained.
 
-    Recomputation counts for nothing, nor do rows that never reach the head.
+    A frozen tower counts once a prompt. Recomputation counts for nothing, nor do rows that never reach the head.
     """
     text, a = job.shape.text, job.assumptions
     length = a.prompt_tokens + a.completion_tokens
     sequence = length * flops.products_a_token(text) + flops.causal_attention(text, length)
     sequence += a.completion_tokens * flops.head_a_row(text)
     images = flops.vision_of_prompt(job.shape.vision, a.image_tokens, a.images_per_prompt)
-    return 3 * job.completions * a.kept_share * sequence + job.config.data.prompts_per_step * images
+    return 3 * job.completions * a.kept_share * sequence + job.config.data.prompts_per_step * images * (
+        3 if job.train_vision else 1
+    )
 
 
 def passes(job: Job) -> float:
@@ -81,11 +84,11 @@ def sums_over_tp(job: Job) -> float:
 def sums_over_dp(job: Job) -> float:
     """fp32 gradients; a shared optimizer splits this in two halves, the second for bf16 weights."""
     layout = job.layout
-    gradients = 4.0 * parameters.of_stage(job.shape.text, layout, 0)
+    gradients = 4.0 * memory.trained_parameters(job, 0)
     return all_reduce(job, gradients, layout.dp * layout.cp, layout.tp * layout.cp * layout.dp)
 
 
 def optimizer(job: Job) -> float:
     """Reads gradients, reads and writes its state, writes weights."""
-    count = parameters.of_stage(job.shape.text, job.layout, 0)
+    count = memory.trained_parameters(job, 0)
     return (count * (4 + job.bytes_a_weight) + 2 * memory.optimizer(job, 0)) / bandwidth(job)

@@ -37,17 +37,18 @@ def write_report(run_dir: Path) -> Path:
     summary, lines = read_summary(run.summary), read_jsonl(run.metrics)
     sections = [
         _header(run_dir.resolve().name, summary, len(lines)),
-        _section("Held-out accuracy", _accuracy_table(summary) + _transitions(summary)),
-        _section("Training", training_figures(lines)),
-        _section("Time", _time(summary, step_seconds_figure(lines))),
-        _section("Completions", _completions(run)),
-        _section("Configuration", _configuration(run)),
+        section("Held-out accuracy", _accuracy_table(summary) + _transitions(summary)),
+        section("Training", training_figures(lines)),
+        section("Time", _time(summary, step_seconds_figure(lines))),
+        section("Completions", _completions(run)),
+        section("Configuration", _configuration(run)),
     ]
-    write_atomically(run.report, _page(run_dir.resolve().name, "".join(sections)))
+    write_atomically(run.report, page(run_dir.resolve().name, "".join(sections)))
     return run.report
 
 
-def _page(title: str, body: str) -> str:
+def page(title: str, body: str) -> str:
+    """A whole HTML document that loads nothing."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -58,7 +59,7 @@ def _page(title: str, body: str) -> str:
     )
 
 
-def _section(title: str, body: str) -> str:
+def section(title: str, body: str) -> str:
     return f"<section><h2>{title}</h2>{body}</section>" if body else ""
 
 

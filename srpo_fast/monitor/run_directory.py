@@ -1,7 +1,6 @@
 """The run directory: where a run keeps its files, and the check that one directory holds one run."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Any
 
 import yaml
 
+from srpo_fast.atomic_file import replacing
 from srpo_fast.config import Config, ConfigError, UserError, dump_config
 
-# neither changes what is computed; run.dir is how the directory was spelled, so a moved run resumes
-IGNORED_KEYS = {"run.resume", "run.dir"}
+# none changes what is computed; run.dir is how the directory was spelled, so a moved run resumes
+IGNORED_KEYS = {"run.resume", "run.dir", "data.bad_records", "data.max_bad_share"}
 NOT_SET = "(not set)"
 
 
@@ -41,6 +41,10 @@ class RunDirectory:
     @property
     def hf(self) -> Path:
         return self.root / "hf"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine.jsonl"
 
     @property
     def report(self) -> Path:
@@ -91,12 +95,8 @@ def open_run(config: Config) -> RunDirectory:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replaces `path` by `text` in one rename: a reader sees the old file or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

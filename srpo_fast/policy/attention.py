@@ -1,47 +1,104 @@
 """Causal attention over packed sequences: one function for CUDA, one for the CPU, and the module Megatron calls.
 
-Shapes: T packed tokens, S sequences, L the longest, H query heads, K key/value heads, d head size.
+Shapes: T packed tokens of this rank, S sequences, L the longest, H query heads, K key/value heads, d head size. Under
+context parallelism the keys are gathered from all ranks and a sequence's queries are the last of its keys.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from megatron.core import parallel_state
 from megatron.core.packed_seq_params import PackedSeqParams
+from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from srpo_fast.batch import MicroBatch
+from srpo_fast.parallel import Parallel
+from srpo_fast.policy.rows import attention_spans
 
-def flash_attention(q: Tensor, k: Tensor, v: Tensor, packing: PackedSeqParams, scale: float) -> Tensor:
-    """[T, H, d] x [T, K, d] x [T, K, d] -> [T, H, d] with flash-attn's varlen kernel."""
+
+@dataclass
+class Packing(PackedSeqParams):
+    """What every layer's attention needs to know of a micro-batch."""
+
+    cos: Tensor = None  # type: ignore[assignment]  # [T, 1, d]
+    sin: Tensor = None  # type: ignore[assignment]
+    kv: slice | None = None  # of the gathered keys; None: there is no context parallelism
+
+
+def packing_of(batch: MicroBatch, angles: Tensor, dtype: torch.dtype, parallel: Parallel) -> Packing:
+    """The packing of a rank's share of a micro-batch, with its rotary angles [T, d]."""
+    bounds: dict[str, Any] = {
+        "cu_seqlens_q": batch.cu_seqlens, "cu_seqlens_kv": batch.cu_seqlens,
+        "max_seqlen_q": batch.max_seqlen, "max_seqlen_kv": batch.max_seqlen,
+    }  # fmt: skip
+    if parallel.cp > 1:
+        spans = attention_spans(batch.cu_seqlens, parallel)
+        bounds = {name: getattr(spans, name) for name in [*bounds, "kv"]}
+    cos, sin = angles.cos().to(dtype)[:, None], angles.sin().to(dtype)[:, None]
+    return Packing(qkv_format="thd", cos=cos, sin=sin, **bounds)
+
+
+def rotate(x: Tensor, packing: Packing) -> Tensor:
+    """[T, H, d] turned by the rotary angles of its rows."""
+    left, right = x.chunk(2, dim=-1)
+    return x * packing.cos + torch.cat([-right, left], dim=-1) * packing.sin
+
+
+def flash_attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> Tensor:
+    """[Tq, H, d] x [Tk, K, d] x [Tk, K, d] -> [Tq, H, d] with flash-attn's varlen kernel."""
     from flash_attn import flash_attn_varlen_func
 
-    cu_seqlens, longest = packing.cu_seqlens_q, packing.max_seqlen_q
     return flash_attn_varlen_func(
-        q, k, v, cu_seqlens, cu_seqlens, longest, longest, softmax_scale=scale, causal=True
+        q, k, v, packing.cu_seqlens_q, packing.cu_seqlens_kv, packing.max_seqlen_q, packing.max_seqlen_kv,
+        softmax_scale=scale, causal=True,
     )  # fmt: skip
 
 
-def padded_attention(q: Tensor, k: Tensor, v: Tensor, packing: PackedSeqParams, scale: float) -> Tensor:
+def padded_attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> Tensor:
     """The same through one padded SDPA call. Padding is at the end, where a causal mask already hides it."""
-    cu_seqlens, longest = packing.cu_seqlens_q.long(), packing.max_seqlen_q
+    (q_rows, q_shape), (k_rows, k_shape) = _padded_rows(q, packing, "q"), _padded_rows(k, packing, "kv")
+
+    def pad(packed: Tensor, rows: Tensor, shape: tuple[int, int]) -> Tensor:
+        padded = packed.new_zeros(shape[0] * shape[1], *packed.shape[1:]).index_copy(0, rows, packed)
+        return padded.unflatten(0, shape).transpose(1, 2)
+
+    mask = None if packing.kv is None else _mask_by_last_keys(packing)
+    out = scaled_dot_product_attention(
+        pad(q, q_rows, q_shape), pad(k, k_rows, k_shape), pad(v, k_rows, k_shape),
+        attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True,
+    )  # fmt: skip
+    return out.transpose(1, 2).flatten(0, 1).index_select(0, q_rows)
+
+
+def _padded_rows(packed: Tensor, packing: Packing, which: str) -> tuple[Tensor, tuple[int, int]]:
+    """The rows of packed tokens in a padded batch, and that batch's (S, L)."""
+    cu_seqlens, longest = getattr(packing, f"cu_seqlens_{which}").long(), getattr(packing, f"max_seqlen_{which}")
     lengths = cu_seqlens.diff()
-    num_sequences = len(lengths)
-    sequence = torch.repeat_interleave(torch.arange(num_sequences, device=q.device), lengths)
-    rows = torch.arange(len(q), device=q.device) + (sequence * longest - cu_seqlens[sequence])
+    sequence = torch.repeat_interleave(torch.arange(len(lengths), device=packed.device), lengths)
+    rows = torch.arange(len(packed), device=packed.device) + (sequence * longest - cu_seqlens[sequence])
+    return rows, (len(lengths), longest)
 
-    def pad(packed: Tensor) -> Tensor:
-        padded = packed.new_zeros(num_sequences * longest, *packed.shape[1:]).index_copy(0, rows, packed)
-        return padded.unflatten(0, (num_sequences, longest)).transpose(1, 2)
 
-    out = scaled_dot_product_attention(pad(q), pad(k), pad(v), is_causal=True, scale=scale, enable_gqa=True)
-    return out.transpose(1, 2).flatten(0, 1).index_select(0, rows)
+def _mask_by_last_keys(packing: Packing) -> Tensor:
+    """[S, 1, Lq, Lk] bool: the n-th last query of a sequence sees all but its n - 1 last keys."""
+    device = packing.cu_seqlens_q.device
+    ahead = (packing.cu_seqlens_kv.diff() - packing.cu_seqlens_q.diff())[:, None, None]
+    q, k = torch.arange(packing.max_seqlen_q, device=device), torch.arange(packing.max_seqlen_kv, device=device)
+    return (k <= q[:, None] + ahead)[:, None]
 
 
 class VarlenCoreAttention(MegatronModule):
-    """Megatron's core_attention for thd-packed, causal self-attention without dropout."""
+    """Megatron's core_attention for thd-packed, causal self-attention without dropout; it also applies M-RoPE.
+
+    Megatron's own rotary code reads every sequence's length back from the device in every layer, and cuts rows for
+    context parallelism in another way.
+    """
 
     def __init__(
         self,
@@ -57,7 +114,17 @@ class VarlenCoreAttention(MegatronModule):
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *args: Any,
-        packed_seq_params: PackedSeqParams, **kwargs: Any,
+        packed_seq_params: Packing, **kwargs: Any,
     ) -> Tensor:  # fmt: skip
         """[T, H, d], [T, K, d], [T, K, d] -> [T, H * d]."""
-        return self.attend(query, key, value, packed_seq_params, self.scale).flatten(1)
+        packing = packed_seq_params
+        query, key = rotate(query, packing), rotate(key, packing)
+        if packing.kv is not None:
+            key, value = _gather_keys(torch.cat([key, value], dim=-1), packing.kv)
+        return self.attend(query, key, value, packing, self.scale).flatten(1)
+
+
+def _gather_keys(key_and_value: Tensor, rows: slice) -> tuple[Tensor, ...]:
+    """Those rows of all context-parallel ranks' keys and values; backward sums their gradients over the ranks."""
+    group = parallel_state.get_context_parallel_group()
+    return gather_from_sequence_parallel_region(key_and_value.contiguous(), group=group)[rows].chunk(2, dim=-1)

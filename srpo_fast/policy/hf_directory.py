@@ -40,11 +40,17 @@ class HFDirectory:
 
     def tensor(self, name: str) -> Tensor:
         """A whole tensor by its published name, on the CPU."""
+        with safe_open(self._file_of(name), framework="pt") as reader:
+            return reader.get_tensor(self._files[name][1])
+
+    def slice(self, name: str) -> Any:
+        """A tensor by its published name that reads from its file only the rows and columns asked of it."""
+        return safe_open(self._file_of(name), framework="pt").get_slice(self._files[name][1])
+
+    def _file_of(self, name: str) -> Path:
         if name not in self._files:
             raise ConfigError(f"model.path {self.path} lacks the tensor {name}; is the download complete?")
-        file, stored_name = self._files[name]
-        with safe_open(file, framework="pt") as reader:
-            return reader.get_tensor(stored_name)
+        return self._files[name][0]
 
     def export(self, target: Path, language_weights: Iterable[tuple[str, Tensor]], *, writes: bool) -> None:
         """Writes the directory anew with these language weights; every other file and tensor is the base's.

@@ -7,9 +7,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from megatron.core import parallel_state
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
 from megatron.core.models.gpt.gpt_model import GPTModel
-from megatron.core.packed_seq_params import PackedSeqParams
+from megatron.core.tensor_parallel import (
+    copy_to_tensor_model_parallel_region,
+    gather_from_sequence_parallel_region,
+    scatter_to_sequence_parallel_region,
+)
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 from megatron.core.transformer.transformer_config import TransformerConfig
@@ -18,7 +23,7 @@ from torch import Tensor, nn
 from srpo_fast.batch import MicroBatch
 from srpo_fast.config import ConfigError
 from srpo_fast.parallel import Parallel
-from srpo_fast.policy.attention import VarlenCoreAttention
+from srpo_fast.policy.attention import VarlenCoreAttention, packing_of
 
 
 class RMSNorm(nn.Module):
@@ -35,68 +40,108 @@ class RMSNorm(nn.Module):
 
 
 class LanguageModel(GPTModel):
-    """This rank's shard and stage of the decoder."""
+    """A chunk of the decoder's layers, this rank's shard of them; embedding and head are in the first and last."""
+
+    parallel: Parallel
 
     def forward(self, batch: MicroBatch, image_features: Tensor | None) -> Tensor:  # type: ignore[override]
         """Hidden states [T, 1, D] for the next stage, or from the last stage logits [R, V_tp] of batch.loss_rows.
 
-        image_features: [F, D] of the step; the first stage replaces image tokens by them.
+        batch: this rank's share. image_features: [F, D] of the step; the first stage replaces image tokens by them.
         """
         hidden = self._embed(batch, image_features) if self.pre_process else None
+        angles = self._rotary_angles(batch.position_ids)
         hidden = self.decoder(
             hidden_states=hidden,
             attention_mask=None,
-            rotary_pos_emb=self.rotary_pos_emb(batch.position_ids[:, None], self.mrope_section),
-            packed_seq_params=PackedSeqParams(
-                qkv_format="thd",
-                cu_seqlens_q=batch.cu_seqlens,
-                cu_seqlens_kv=batch.cu_seqlens,
-                max_seqlen_q=batch.max_seqlen,
-                max_seqlen_kv=batch.max_seqlen,
-            ),
+            packed_seq_params=packing_of(batch, angles, self.config.params_dtype, self.parallel),
         )
-        if not self.post_process:
-            return hidden
-        # rows without a loss never reach the head
-        rows = hidden.index_select(0, batch.loss_rows)
-        weight = self.shared_embedding_or_output_weight() if self.share_embeddings_and_output_weights else None
-        logits, _ = self.output_layer(rows, weight=weight)
-        return logits[:, 0]
+        return self._logits(hidden, batch.loss_rows) if self.post_process else hidden
 
     def _embed(self, batch: MicroBatch, image_features: Tensor | None) -> Tensor:
         embedded = self.embedding(input_ids=batch.input_ids[None], position_ids=None)
-        if not batch.image_rows.numel():
-            return embedded
-        assert image_features is not None, "a micro-batch has image tokens but the step has no image features"
-        return embedded.index_copy(0, batch.image_rows, image_features[batch.feature_rows, None].to(embedded.dtype))
+        if batch.image_rows.numel():
+            assert image_features is not None, "a micro-batch has image tokens but the step has no image features"
+            features = image_features[batch.feature_rows, None].to(embedded.dtype)
+            embedded = embedded.index_copy(0, batch.image_rows, features)
+        return scatter_to_sequence_parallel_region(embedded) if self.config.sequence_parallel else embedded
+
+    def _rotary_angles(self, position_ids: Tensor) -> Tensor:
+        """[T, d] fp32 from positions [3, T]: M-RoPE gives each section of the frequencies a row of its own."""
+        frequencies = self.rotary_pos_emb.inv_freq.split(self.mrope_section)
+        angles = [row[:, None] * f for row, f in zip(position_ids.float(), frequencies, strict=True)]
+        return torch.cat(angles * 2, dim=-1)
+
+    def _logits(self, hidden: Tensor, loss_rows: Tensor) -> Tensor:
+        """Rows without a loss never reach the head. Every rank's gradient is that of its own part of the loss."""
+        if self.config.sequence_parallel:
+            hidden = gather_from_sequence_parallel_region(hidden)
+        if self.parallel.cp > 1:
+            hidden = gather_from_sequence_parallel_region(hidden, group=parallel_state.get_context_parallel_group())
+        rows = hidden[:, 0].index_select(0, loss_rows)
+        if not self.config.sequence_parallel:
+            rows = copy_to_tensor_model_parallel_region(rows)
+        tied = self.share_embeddings_and_output_weights
+        return F.linear(rows, self.shared_embedding_or_output_weight() if tied else self.output_layer.weight)
 
 
-def build_language_model(text_config: Any, dtype: torch.dtype, parallel: Parallel, *, tied: bool) -> LanguageModel:
-    """The decoder that a Hugging Face Qwen2.5-VL text config describes, weights unset."""
-    t = text_config
-    megatron_config = transformer_config(t, dtype, parallel)
+def build_language_model(
+    text_config: Any, dtype: torch.dtype, parallel: Parallel, *, tied: bool, recompute: str
+) -> list[LanguageModel]:
+    """This rank's chunks of the decoder that a Hugging Face Qwen2.5-VL text config describes, weights unset."""
+    config = transformer_config(text_config, dtype, parallel, recompute)
+    return [_build_chunk(text_config, config, parallel, chunk, tied) for chunk in range(parallel.chunks_per_stage)]
+
+
+def _build_chunk(t: Any, config: TransformerConfig, parallel: Parallel, chunk: int, tied: bool) -> LanguageModel:
+    number = chunk if parallel.chunks_per_stage > 1 else None
     layer = get_gpt_layer_local_spec(normalization="RMSNorm")
     layer.submodules.input_layernorm = layer.submodules.pre_mlp_layernorm = RMSNorm
     layer.submodules.self_attention.submodules.core_attention = VarlenCoreAttention
     block = TransformerBlockSubmodules(
-        layer_specs=[layer] * get_num_layers_to_build(megatron_config), layer_norm=RMSNorm
+        layer_specs=[layer] * get_num_layers_to_build(config, number), layer_norm=RMSNorm
     )
-    return LanguageModel(
-        config=megatron_config,
+    model = LanguageModel(
+        config=config,
         transformer_layer_spec=ModuleSpec(module=None, submodules=block).submodules,
         vocab_size=t.vocab_size,
         max_sequence_length=t.max_position_embeddings,
-        pre_process=parallel.pp_rank == 0,
-        post_process=parallel.is_last_stage,
+        pre_process=parallel.pp_rank == 0 and chunk == 0,
+        post_process=parallel.is_last_stage and chunk == parallel.chunks_per_stage - 1,
         share_embeddings_and_output_weights=tied,
         position_embedding_type="mrope",
         rotary_base=t.rope_parameters["rope_theta"],
         scatter_embedding_sequence_parallel=False,
+        vp_stage=number,
     )
+    model.parallel = parallel
+    return model
 
 
-def transformer_config(t: Any, dtype: torch.dtype, parallel: Parallel) -> TransformerConfig:
-    """Raises ConfigError where tp does not divide the model, or pp exceeds its layers."""
+def layers_of_stages(layers: int, stages: int) -> list[int]:
+    """As even as can be; the first stages have one more, since the last also has the head."""
+    return [layers // stages + (stage < layers % stages) for stage in range(stages)]
+
+
+def _pipeline_layout(layers: int, stages: int) -> list[list[str]] | None:
+    if stages == 1:
+        return None
+    layout = [["decoder"] * count for count in layers_of_stages(layers, stages)]
+    layout[0].insert(0, "embedding")
+    layout[-1].append("loss")
+    return layout
+
+
+# The MLPs hold two thirds of a layer's activations for a third of its work; flash attention keeps little to recompute.
+_RECOMPUTE: dict[str, dict[str, Any]] = {
+    "none": {},
+    "selective": {"recompute_granularity": "selective", "recompute_modules": ["mlp"]},
+    "full": {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1},
+}
+
+
+def transformer_config(t: Any, dtype: torch.dtype, parallel: Parallel, recompute: str = "none") -> TransformerConfig:
+    """Raises ConfigError where tp does not divide the model, or its layers are fewer than pipeline stages."""
     for what, size, ways in (
         ("num_attention_heads", t.num_attention_heads, parallel.tp),
         ("num_key_value_heads", t.num_key_value_heads, parallel.tp),
@@ -105,9 +150,10 @@ def transformer_config(t: Any, dtype: torch.dtype, parallel: Parallel) -> Transf
     ):
         if size % ways:
             raise ConfigError(f"parallel.tp={ways} does not divide the model's {what}={size}; choose a divisor")
-    if t.num_hidden_layers < parallel.pp:
-        raise ConfigError(f"parallel.pp={parallel.pp} is more than the model's {t.num_hidden_layers} layers")
-    layers_a_stage, left_over = divmod(t.num_hidden_layers, parallel.pp)
+    stages = parallel.pp * parallel.chunks_per_stage
+    if t.num_hidden_layers < stages:
+        chunks = f" x chunks_per_stage={parallel.chunks_per_stage}" if parallel.chunks_per_stage > 1 else ""
+        raise ConfigError(f"parallel.pp={parallel.pp}{chunks} is more than the model's {t.num_hidden_layers} layers")
     return TransformerConfig(
         num_layers=t.num_hidden_layers,
         hidden_size=t.hidden_size,
@@ -129,8 +175,11 @@ def transformer_config(t: Any, dtype: torch.dtype, parallel: Parallel) -> Transf
         bf16=dtype == torch.bfloat16,
         tensor_model_parallel_size=parallel.tp,
         pipeline_model_parallel_size=parallel.pp,
-        num_layers_in_first_pipeline_stage=layers_a_stage + left_over if left_over else None,
-        variable_seq_lengths=True,
+        virtual_pipeline_model_parallel_size=parallel.chunks_per_stage if parallel.chunks_per_stage > 1 else None,
+        pipeline_model_parallel_layout=_pipeline_layout(t.num_hidden_layers, stages),
+        context_parallel_size=parallel.cp,
+        sequence_parallel=parallel.sequence_parallel,
+        variable_seq_lengths=parallel.chunks_per_stage == 1,
         moe_token_dispatcher_type="alltoall",  # variable lengths reject the default, though there are no experts
         calculate_per_token_loss=True,  # our token weights normalise; Megatron only sums
         batch_p2p_comm=False,
@@ -142,4 +191,5 @@ def transformer_config(t: Any, dtype: torch.dtype, parallel: Parallel) -> Transf
         gradient_accumulation_fusion=False,
         apply_rope_fusion=False,
         persist_layer_norm=False,
+        **_RECOMPUTE[recompute],
     )

@@ -13,14 +13,18 @@ def start_megatron(parallel: Parallel, seed: int) -> None:
         cpu_shim.install()
     if not parallel_state.model_parallel_is_initialized():
         parallel_state.initialize_model_parallel(
-            tensor_model_parallel_size=parallel.tp, pipeline_model_parallel_size=parallel.pp
+            tensor_model_parallel_size=parallel.tp,
+            pipeline_model_parallel_size=parallel.pp,
+            context_parallel_size=parallel.cp,
+            virtual_pipeline_model_parallel_size=parallel.chunks_per_stage if parallel.chunks_per_stage > 1 else None,
         )
         tensor_parallel.model_parallel_cuda_manual_seed(seed)
-    ours = (parallel.tp_rank, parallel.pp_rank, parallel.dp_rank)
+    ours = (parallel.tp_rank, parallel.cp_rank, parallel.pp_rank, parallel.dp_rank)
     theirs = (
         parallel_state.get_tensor_model_parallel_rank(),
+        parallel_state.get_context_parallel_rank(),
         parallel_state.get_pipeline_model_parallel_rank(),
         parallel_state.get_data_parallel_rank(),
     )
-    assert ours == theirs, f"rank numbering differs: (tp, pp, dp) ours {ours}, Megatron's {theirs}"
+    assert ours == theirs, f"rank numbering differs: (tp, cp, pp, dp) ours {ours}, Megatron's {theirs}"
     torch.manual_seed(seed)

@@ -4,8 +4,9 @@ A rule says which Hugging Face tensors make up one Megatron parameter and how te
 published ones (`model.layers.N...`, `lm_head.weight`); `canonical` turns newer in-memory names into them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,44 +20,54 @@ class HeadLayout:
     kv_heads: int
 
 
+class Source(Protocol):
+    """A whole tensor, or one in a file that reads only what is asked of it."""
+
+    def __getitem__(self, rows_and_columns: Any) -> Tensor: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     hf_names: tuple[str, ...]  # "{}" stands for the global layer number
-    to_shards: Callable[[list[Tensor], int, HeadLayout], list[Tensor]]  # whole tensors, tp -> one shard a rank
-    from_shards: Callable[[list[Tensor], HeadLayout], list[Tensor]]  # all ranks' shards -> whole tensors
+    shard: Callable[[Sequence[Source], int, int, HeadLayout], Tensor]  # whole tensors, tp, tp_rank -> that rank's shard
+    join: Callable[[list[Tensor], HeadLayout], list[Tensor]]  # all ranks' shards -> whole tensors
 
     @property
     def is_cut(self) -> bool:
         """False: every tensor-parallel rank holds the same copy."""
-        return self.to_shards is not _replicate
+        return self.shard is not _replicate
 
 
-def _replicate(tensors: list[Tensor], tp: int, layout: HeadLayout) -> list[Tensor]:
-    return tensors * tp
+def _share(size: int, tp: int, tp_rank: int) -> slice:
+    return slice(size * tp_rank // tp, size * (tp_rank + 1) // tp)
+
+
+def _replicate(sources: Sequence[Source], tp: int, tp_rank: int, layout: HeadLayout) -> Tensor:
+    return sources[0][:]
 
 
 def _first(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
     return shards[:1]
 
 
-def _cut_rows(tensors: list[Tensor], tp: int, layout: HeadLayout) -> list[Tensor]:
-    return list(tensors[0].chunk(tp, dim=0))
+def _own_rows(sources: Sequence[Source], tp: int, tp_rank: int, layout: HeadLayout) -> Tensor:
+    return sources[0][_share(_shape(sources[0])[0], tp, tp_rank)]
 
 
 def _join_rows(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
     return [torch.cat(shards, dim=0)]
 
 
-def _cut_columns(tensors: list[Tensor], tp: int, layout: HeadLayout) -> list[Tensor]:
-    return list(tensors[0].chunk(tp, dim=1))
+def _own_columns(sources: Sequence[Source], tp: int, tp_rank: int, layout: HeadLayout) -> Tensor:
+    return sources[0][:, _share(_shape(sources[0])[1], tp, tp_rank)]
 
 
 def _join_columns(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
     return [torch.cat(shards, dim=1)]
 
 
-def _cut_gate_up(tensors: list[Tensor], tp: int, layout: HeadLayout) -> list[Tensor]:
-    return [torch.cat(pair) for pair in zip(*(t.chunk(tp) for t in tensors), strict=True)]
+def _own_gate_up(sources: Sequence[Source], tp: int, tp_rank: int, layout: HeadLayout) -> Tensor:
+    return torch.cat([_own_rows([source], tp, tp_rank, layout) for source in sources])
 
 
 def _join_gate_up(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
@@ -64,10 +75,10 @@ def _join_gate_up(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
     return [torch.cat(gates), torch.cat(ups)]
 
 
-def _cut_qkv(tensors: list[Tensor], tp: int, layout: HeadLayout) -> list[Tensor]:
+def _own_qkv(sources: Sequence[Source], tp: int, tp_rank: int, layout: HeadLayout) -> Tensor:
     """Megatron keeps, for every key/value head, its query heads, then the key, then the value."""
-    groups = [t.unflatten(0, (layout.kv_heads, -1)) for t in tensors]
-    return list(torch.cat(groups, dim=1).flatten(0, 1).chunk(tp))
+    shares = [_own_rows([source], tp, tp_rank, layout) for source in sources]
+    return torch.cat([s.unflatten(0, (layout.kv_heads // tp, -1)) for s in shares], dim=1).flatten(0, 1)
 
 
 def _join_qkv(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
@@ -77,8 +88,12 @@ def _join_qkv(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
     return [part.flatten(0, 1) for part in grouped.split([queries * head, head, head], dim=1)]
 
 
+def _shape(source: Any) -> Sequence[int]:
+    return source.shape if isinstance(source, Tensor) else source.get_shape()
+
+
 def _rows(*names: str) -> Rule:
-    return Rule(names, _cut_rows, _join_rows)
+    return Rule(names, _own_rows, _join_rows)
 
 
 def _whole(*names: str) -> Rule:
@@ -86,7 +101,7 @@ def _whole(*names: str) -> Rule:
 
 
 def _qkv(kind: str) -> Rule:
-    return Rule(tuple(f"model.layers.{{}}.self_attn.{p}_proj.{kind}" for p in "qkv"), _cut_qkv, _join_qkv)
+    return Rule(tuple(f"model.layers.{{}}.self_attn.{p}_proj.{kind}" for p in "qkv"), _own_qkv, _join_qkv)
 
 
 RULES: dict[str, Rule] = {
@@ -97,14 +112,14 @@ RULES: dict[str, Rule] = {
     "decoder.layers.{}.self_attention.linear_qkv.weight": _qkv("weight"),
     "decoder.layers.{}.self_attention.linear_qkv.bias": _qkv("bias"),
     "decoder.layers.{}.self_attention.linear_proj.weight": Rule(
-        ("model.layers.{}.self_attn.o_proj.weight",), _cut_columns, _join_columns
+        ("model.layers.{}.self_attn.o_proj.weight",), _own_columns, _join_columns
     ),
     "decoder.layers.{}.pre_mlp_layernorm.weight": _whole("model.layers.{}.post_attention_layernorm.weight"),
     "decoder.layers.{}.mlp.linear_fc1.weight": Rule(
-        ("model.layers.{}.mlp.gate_proj.weight", "model.layers.{}.mlp.up_proj.weight"), _cut_gate_up, _join_gate_up
+        ("model.layers.{}.mlp.gate_proj.weight", "model.layers.{}.mlp.up_proj.weight"), _own_gate_up, _join_gate_up
     ),
     "decoder.layers.{}.mlp.linear_fc2.weight": Rule(
-        ("model.layers.{}.mlp.down_proj.weight",), _cut_columns, _join_columns
+        ("model.layers.{}.mlp.down_proj.weight",), _own_columns, _join_columns
     ),
 }
 
@@ -116,7 +131,7 @@ def rule_for(megatron_name: str, first_layer: int) -> tuple[Rule, tuple[str, ...
         layer = str(first_layer + int(parts[2]))
         rule = RULES[".".join([*parts[:2], "{}", *parts[3:]])]
         return rule, tuple(name.format(layer) for name in rule.hf_names)
-    rule = RULES[megatron_name]
+    rule = _whole(megatron_name) if parts[0] == "visual" else RULES[megatron_name]
     return rule, rule.hf_names
 
 

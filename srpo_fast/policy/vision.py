@@ -1,35 +1,118 @@
-"""The vision tower: Hugging Face's own module, frozen, run once for every distinct prompt of a step."""
+"""The vision tower: Hugging Face's own module, run once for every distinct prompt of a step, frozen unless trained.
 
-from collections.abc import Sequence
+The ranks that see the same prompts (tensor- and context-parallel) each encode a share of the images. A trained tower is
+run once more for its gradient, after the last micro-batch has added to that of the features: no activation waits.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
+from megatron.core import parallel_state
 from torch import Tensor
 
 from srpo_fast.batch import Prompt
+from srpo_fast.parallel import Parallel
 from srpo_fast.policy.hf_directory import HFDirectory
+
+PATCHES_PER_PASS = 65_536  # bounds the tower's activations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Image:
+    pixels: Tensor  # [patches, ...]
+    grid: Tensor  # [3] int64
+    rows: Tensor  # [merged patches] int64, its rows in the step's features
 
 
 class VisionTower:
     """Lives on the first pipeline stage; a full copy on every tensor-parallel rank."""
 
-    def __init__(self, source: HFDirectory, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, source: HFDirectory, dtype: torch.dtype, parallel: Parallel, *, trained: bool) -> None:
         from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
-        config = source.config.vision_config
-        config._attn_implementation = "flash_attention_2" if device.type == "cuda" else "sdpa"
+        self._config = config = source.config.vision_config
+        config._attn_implementation = "flash_attention_2" if parallel.device.type == "cuda" else "sdpa"
         self.module = Qwen2_5_VisionTransformerPretrainedModel(config)
         self.module.load_state_dict({name: source.tensor(f"visual.{name}") for name in self.module.state_dict()})
         for parameter in self.module.parameters():  # not the buffers: rotary frequencies stay fp32
             parameter.data = parameter.data.to(dtype)
-        self.module.requires_grad_(False).eval().to(device)
-        self.dtype, self.device = dtype, device
+        self.module.requires_grad_(trained).eval().to(parallel.device)
+        self.dtype, self.trained, self._parallel = dtype, trained, parallel
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[Prompt]) -> Tensor | None:
-        """Image features [F, D] of all prompts in order, one row a merged patch; None when there is no image."""
-        with_images = [p for p in prompts if len(p.image_grid_thw)]
-        if not with_images:
+        """Image features [F, D] of all prompts in order, one row a merged patch; None when there is no image.
+
+        Those of a trained tower are fp32 and collect their gradient for `backward`.
+        """
+        images = self._images(prompts)
+        if not images:
             return None
-        pixels = torch.cat([p.pixel_values for p in with_images]).to(self.device, self.dtype)
-        grids = torch.cat([p.image_grid_thw for p in with_images]).to(self.device)
+        rows = sum(len(image.rows) for image in images)
+        features = torch.zeros(rows, self._config.out_hidden_size, dtype=self.dtype, device=self._parallel.device)
+        for some in _passes(self._share(images)):
+            features[_rows(some, features.device)] = self._forward(some)
+        if self._ranks > 1:
+            dist.all_reduce(features, group=parallel_state.get_tensor_and_context_parallel_group())
+        return features.float().requires_grad_() if self.trained else features
+
+    def backward(self, prompts: Sequence[Prompt], features: Tensor) -> None:
+        """Adds to the tower's gradient what the features of `encode` have collected; a collective like encode."""
+        gradient = torch.zeros_like(features) if features.grad is None else features.grad
+        if self._parallel.cp > 1:
+            dist.all_reduce(gradient, group=parallel_state.get_context_parallel_group())
+        for some in _passes(self._share(self._images(prompts))):
+            output = self._forward(some)
+            output.backward(gradient[_rows(some, gradient.device)].to(output.dtype))
+        if self._parallel.tp > 1:  # the sum over context-parallel ranks is that of all gradients
+            for parameter in self.module.parameters():
+                dist.all_reduce(parameter.main_grad, group=parallel_state.get_tensor_model_parallel_group())
+
+    def _forward(self, images: list[_Image]) -> Tensor:
+        pixels = torch.cat([image.pixels for image in images]).to(self._parallel.device, self.dtype)
+        grids = torch.stack([image.grid for image in images]).to(self._parallel.device)
         return self.module(pixels, grid_thw=grids).pooler_output
+
+    def _images(self, prompts: Sequence[Prompt]) -> list[_Image]:
+        images, first_row = [], 0
+        for prompt in prompts:
+            sizes = prompt.image_grid_thw.prod(dim=1).tolist()
+            for grid, pixels in zip(prompt.image_grid_thw, prompt.pixel_values.split(sizes), strict=True):
+                end = first_row + len(pixels) // self._config.spatial_merge_size**2
+                images.append(_Image(pixels=pixels, grid=grid, rows=torch.arange(first_row, end)))
+                first_row = end
+        return images
+
+    @property
+    def _ranks(self) -> int:
+        return self._parallel.tp * self._parallel.cp
+
+    def _share(self, images: list[_Image]) -> list[_Image]:
+        return share_images(images, self._ranks, self._parallel.tp_rank + self._parallel.tp * self._parallel.cp_rank)
+
+
+def share_images(images: list[_Image], ranks: int, rank: int) -> list[_Image]:
+    """One rank's images in their order: the largest first, each to the rank with the fewest patches so far."""
+    loads, owners = [0] * ranks, [0] * len(images)
+    for number in sorted(range(len(images)), key=lambda number: -len(images[number].pixels)):
+        owners[number] = loads.index(min(loads))
+        loads[owners[number]] += len(images[number].pixels)
+    return [image for image, owner in zip(images, owners, strict=True) if owner == rank]
+
+
+def _passes(images: list[_Image]) -> Iterator[list[_Image]]:
+    """The images in runs of at most PATCHES_PER_PASS patches, or of one image."""
+    run: list[_Image] = []
+    for image in images:
+        if run and sum(len(i.pixels) for i in run) + len(image.pixels) > PATCHES_PER_PASS:
+            yield run
+            run = []
+        run.append(image)
+    if run:
+        yield run
+
+
+def _rows(images: list[_Image], device: torch.device) -> Tensor:
+    return torch.cat([image.rows for image in images]).to(device)

@@ -5,7 +5,10 @@ import pytest
 from srpo_fast.estimate import kv_cache, memory, parameters
 from srpo_fast.estimate.host_memory import on_machine
 from srpo_fast.estimate.knobs import spare_gib
+from srpo_fast.estimate.layout import Layout
 from srpo_fast.estimate.memory import GIB, phases_of_stage, resident, worst_phases
+from srpo_fast.policy.language_model import layers_of_stages
+from srpo_fast.policy.vision import PATCHES_PER_PASS
 
 
 def parts_of(job, phase: str, stage: int = 0) -> dict[str, float]:
@@ -77,8 +80,8 @@ def test_each_remedy_frees_memory_where_it_should(real_job):
 def test_images_need_memory_by_their_size(real_job):
     small, large = (total_of(real_job("7b", f"data.max_pixels={pixels}"), "images") for pixels in (50_176, 501_760))
     assert small < large
-    # a patch at 1280 columns in bf16: 5 x 2 + 8 + 16 bytes a column, and 1176 pixel values
-    assert memory.vision_pass_a_patch(real_job("7b").shape.vision, 2) == 34 * 1280 + 2 * 1176
+    # a patch at 1280 columns in bf16: 5 x 2 + 8 + 16 bytes a column, 1176 pixel values, a head's cos and sin
+    assert memory.vision_pass_a_patch(real_job("7b").shape.vision, 2) == 34 * 1280 + 2 * 1176 + 8 * 80
 
 
 def test_the_cache_holds_tokens_of_all_layers(real_job):
@@ -93,3 +96,28 @@ def test_reference_weights_are_on_the_host_only_under_a_kl_term(tiny_job):
     assert "reference weights" not in on_machine(tiny_job())
     # and the policy's beside them while they are swapped in
     assert on_machine(tiny_job(kl=True))["reference weights"] == 2 * 2 * (2 * 608 + 520)
+
+
+def test_images_pass_through_the_tower_in_shares_of_bounded_size(real_job):
+    vision = real_job("7b").shape.vision
+    a_patch = memory.vision_pass_a_patch(vision, 2)
+    assert parts_of(real_job("7b", "parallel.tp=2"), "images")["work space"] == PATCHES_PER_PASS * a_patch
+    few = real_job("7b", "data.prompts_per_step=8", "parallel.tp=4")  # 8 prompts of 2,560 patches over 4 ranks
+    prompts = 8 * (1 - 0.5**8)
+    assert parts_of(few, "images")["work space"] == pytest.approx(prompts * 2560 / 4 * a_patch)
+
+
+def test_a_trained_tower_has_gradients_and_optimizer_and_keeps_activations(real_job):
+    frozen, trained = real_job("7b"), real_job("7b", "model.train_vision=true")
+    tower = parameters.vision_total(frozen.shape.vision)
+    more = {name: resident(trained, 0)[name] - resident(frozen, 0)[name] for name in ("gradients", "optimizer")}
+    assert more == {"gradients": 4 * tower, "optimizer": 12 * tower}
+    assert total_of(trained, "images") > 2 * total_of(frozen, "images")
+
+
+def test_what_is_said_of_the_policy_is_what_the_policy_does(real_job):
+    assert memory.PATCHES_PER_PASS == PATCHES_PER_PASS
+    for layers, pp, chunks in ((28, 3, 1), (28, 8, 1), (64, 3, 2), (36, 4, 2)):
+        layout = Layout(gpus=pp, tp=1, pp=pp, layers=layers, chunks=chunks)
+        by_chunk = layers_of_stages(layers, pp * chunks)
+        assert [layout.layers_of(stage) for stage in range(pp)] == [sum(by_chunk[stage::pp]) for stage in range(pp)]

@@ -29,16 +29,17 @@ def expected_distribution(logits, temperature, banned_ids):
 def test_matches_log_softmax_in_float64(R, V, dtype, temperature, banned_ids):
     logits = (3 * torch.randn(R, V)).to(dtype).requires_grad_()
     labels = torch.randint(V, (R,))
-    dlogprobs = torch.randn(R)
+    dlogprobs, dentropy = torch.randn(R), torch.randn(R)
     exact_logits = logits.detach().double().requires_grad_()
     distribution = expected_distribution(exact_logits, temperature, banned_ids)
     expected = distribution.gather(1, labels[:, None]).squeeze(1)
-    expected.backward(dlogprobs.double())
+    expected_entropy = -(distribution.exp() * distribution).sum(-1)
+    torch.autograd.backward([expected, expected_entropy], [dlogprobs.double(), dentropy.double()])
 
     logprobs, entropy = vocab_parallel_token_logprobs_and_entropy(
         logits, labels, temperature=temperature, banned_ids=banned_ids
     )
-    logprobs.backward(dlogprobs.to(logprobs.dtype))
+    torch.autograd.backward([logprobs, entropy], [dlogprobs.to(logprobs.dtype), dentropy.to(logprobs.dtype)])
 
     assert logprobs.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     # fp32 rounds scores of size 20 / 0.7 to 2e-6; a bf16 gradient has 8 bits
@@ -46,8 +47,7 @@ def test_matches_log_softmax_in_float64(R, V, dtype, temperature, banned_ids):
     torch.testing.assert_close(
         logits.grad.double(), exact_logits.grad, atol=1e-6, rtol=8e-3 if dtype == torch.bfloat16 else 1e-5
     )
-    expected_entropy = -(distribution.exp() * distribution).sum(-1).detach()
-    torch.testing.assert_close(entropy.double(), expected_entropy, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(entropy.double(), expected_entropy.detach(), atol=1e-5, rtol=1e-5)
     alone = vocab_parallel_token_logprobs(logits, labels, temperature=temperature, banned_ids=banned_ids)
     assert torch.equal(alone, logprobs)
 
@@ -77,7 +77,7 @@ def test_logits_are_left_alone():
 def test_huge_logits_and_masked_columns_stay_finite():
     logits = torch.tensor([[3e4, -3e4, -math.inf], [-3e4, -3e4, -math.inf]], requires_grad=True)
     logprobs, entropy = vocab_parallel_token_logprobs_and_entropy(logits, torch.tensor([0, 1]))
-    logprobs.sum().backward()
+    (logprobs + entropy).sum().backward()
     assert logprobs.tolist() == pytest.approx([0.0, -math.log(2)], abs=2e-3)  # 3e4 in fp32 has steps of 2e-3
     assert entropy.tolist() == pytest.approx([0.0, math.log(2)], abs=2e-3)
     assert logits.grad.isfinite().all()
@@ -89,6 +89,23 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(
         lambda x: vocab_parallel_token_logprobs(x, labels, temperature=0.8, banned_ids=torch.tensor([1])), logits
     )
+
+
+def test_gradcheck_of_the_entropy():
+    logits = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0, 5, 2])
+    assert torch.autograd.gradcheck(
+        lambda x: vocab_parallel_token_logprobs_and_entropy(x, labels, temperature=0.8), logits
+    )
+
+
+def test_entropy_is_highest_and_flat_where_all_tokens_are_alike():
+    logits = torch.zeros(1, 4, requires_grad=True)
+    _, entropy = vocab_parallel_token_logprobs_and_entropy(logits, torch.tensor([0]))
+    entropy.sum().backward()
+    assert entropy.item() == pytest.approx(math.log(4))
+    assert logits.grad is not None
+    assert logits.grad.abs().max() < 1e-7
 
 
 def test_rejects_arguments_that_cannot_be_meant():

@@ -20,14 +20,15 @@ def main() -> None:
     labels = torch.randint(V, (R,))
     weights = torch.randn(R, dtype=torch.float64)
     expected = vocab_parallel_token_logprobs_and_entropy(whole, labels, temperature=TEMPERATURE, banned_ids=BANNED)
-    (weights * expected[0]).sum().backward()
+    # as a loss with an entropy bonus has it
+    (weights * expected[0] + weights.flip(0) * expected[1]).sum().backward()
 
     columns = slice(rank * V // size, (rank + 1) * V // size)
     shard = whole.detach()[:, columns].clone().requires_grad_()
     logprobs, entropy = vocab_parallel_token_logprobs_and_entropy(
         shard, labels, temperature=TEMPERATURE, banned_ids=BANNED, vocab_start=columns.start, group=dist.group.WORLD
     )
-    (weights * logprobs).sum().backward()
+    (weights * logprobs + weights.flip(0) * entropy).sum().backward()
 
     from_first_rank = logprobs.detach().clone()
     dist.broadcast(from_first_rank, src=0)

@@ -1,0 +1,111 @@
+"""Prompts from questions: those that cannot be used go to the quarantine and, where a step needs its number, others
+take their places, the same on every rank and after every resume.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from srpo_fast.bad_record import BadRecord, Problem
+from srpo_fast.batch import Prompt, Question
+from srpo_fast.config import UserError
+from srpo_fast.dataset import QuestionFile
+from srpo_fast.parallel import Parallel, merge_over_world
+from srpo_fast.prompts import PromptEncoder
+from srpo_fast.quarantine import Quarantine
+from srpo_fast.sampler import PromptSampler
+
+
+class PromptSource:
+    """The training prompts, drawn step by step. Every rank draws alike: `draw` is a collective.
+
+    A question is bad for all ranks when one of them cannot use it; what takes its place is simply the next of the
+    sampler's stream, so it does not matter whether it was known before.
+    """
+
+    def __init__(
+        self, questions: Sequence[Question], encoder: PromptEncoder, system_prompt: str, *, per_step: int, seed: int,
+        quarantine: Quarantine, parallel: Parallel,
+    ) -> None:  # fmt: skip
+        """per_step: the fewest prompts a step needs. Raises UserError when there are not so many questions."""
+        if per_step > len(questions):
+            raise UserError(
+                f"expected at least as many questions as prompts in a step, got {len(questions)} questions for "
+                f"{per_step} prompts; lower data.prompts_per_step or add questions"
+            )
+        self._questions, self._encoder, self._system_prompt = questions, encoder, system_prompt
+        self._quarantine, self._parallel = quarantine, parallel
+        self._sampler = PromptSampler(len(questions), seed)
+        self._in_step: set[int] = set()
+        self._bad: dict[int, Problem] = {}
+
+    def start_step(self) -> None:
+        """From here on every question may be drawn once, whatever was drawn before."""
+        self._in_step = set()
+
+    def draw(self, count: int) -> list[Prompt]:
+        """`count` prompts of different questions, none drawn before in this step.
+
+        Raises UserError when so many are not left, or too many cannot be used.
+        """
+        prompts: list[Prompt] = []
+        while len(prompts) < count:
+            indices = self._sampler.take(count - len(prompts), self._in_step, self._bad.keys())
+            self._in_step.update(indices)
+            encoded, problems = _encode(self._questions, indices, self._encoder, self._system_prompt, self._parallel)
+            self._bad |= problems
+            self._quarantine.add(self._questions, problems.values())
+            prompts += [encoded[index] for index in indices if index in encoded]
+        return prompts
+
+    @property
+    def left_in_step(self) -> int:
+        """How many questions `draw` can still give before the next `start_step`, as far as known."""
+        return len(self._questions) - len(self._in_step | self._bad.keys())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Between two steps."""
+        bad = [(index, asdict(problem)) for index, problem in self._bad.items()]
+        return {"sampler": self._sampler.state_dict(), "bad": bad}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._sampler.load_state_dict(state["sampler"])
+        self._in_step = set()
+        self._bad = {index: Problem(**problem) for index, problem in state["bad"]}
+        self._quarantine.add(self._questions, self._bad.values())
+
+
+def encode_usable(
+    questions: Sequence[Question], encoder: PromptEncoder, system_prompt: str, *, quarantine: Quarantine,
+    parallel: Parallel,
+) -> list[Prompt]:  # fmt: skip
+    """The prompts of `questions` in order, without those that cannot be used. A collective."""
+    encoded, problems = _encode(questions, range(len(questions)), encoder, system_prompt, parallel)
+    quarantine.add(questions, problems.values())
+    if questions and not encoded:
+        raise UserError(f"none of {len(questions)} questions can be used; the first: {next(iter(problems.values()))}")
+    return list(encoded.values())
+
+
+def _encode(
+    questions: Sequence[Question], indices: Sequence[int], encoder: PromptEncoder, system_prompt: str,
+    parallel: Parallel,
+) -> tuple[dict[int, Prompt], dict[int, Problem]]:  # fmt: skip
+    """Prompts and problems by index. Every rank encodes every prompt: cheaper than sending tokens and pixels around."""
+    encoded: dict[int, Prompt] = {}
+    problems: dict[int, Problem] = {}
+    for index in indices:
+        try:
+            encoded[index] = encoder.encode(questions[index], system_prompt)
+        except BadRecord as error:
+            problems[index] = _problem(questions, index, error)
+    problems = merge_over_world(problems, parallel)
+    return {index: prompt for index, prompt in encoded.items() if index not in problems}, problems
+
+
+def _problem(questions: Sequence[Question], index: int, error: BadRecord) -> Problem:
+    if isinstance(questions, QuestionFile):
+        name, place = questions.id(index), questions.place(index)
+    else:
+        name = place = questions[index].id
+    return Problem(id=name, place=place, reason=error.reason, message=str(error))

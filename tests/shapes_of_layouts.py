@@ -1,0 +1,124 @@
+"""Run alone: maps the published models' parameters in many layouts, without memory for one of them.
+
+Prints one JSON object: for every model and layout, what is wrong with it.
+"""
+
+import json
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from megatron.core import parallel_state
+from torch import Tensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from srpo_fast import torchvision_shim  # noqa: F401
+
+# isort: split
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from srpo_fast.parallel import Parallel
+from srpo_fast.policy.hf_weights import HFWeights
+from srpo_fast.policy.language_model import build_language_model
+from srpo_fast.policy.megatron_start import start_megatron
+from srpo_fast.policy.name_map import HeadLayout, canonical
+
+# hidden, intermediate, layers, heads, key/value heads, vocabulary, tied, the vision tower's intermediate
+MODELS = {
+    "3B": (2048, 11008, 36, 16, 2, 151936, True, 3420),
+    "7B": (3584, 18944, 28, 28, 4, 152064, False, 3420),
+    "32B": (5120, 27648, 64, 40, 8, 152064, False, 3456),
+    "72B": (8192, 29568, 80, 64, 8, 152064, False, 3456),
+}
+BILLIONS = {"3B": 3.75, "7B": 8.29, "32B": 33.45, "72B": 73.41}  # parameters, as published
+STAGES = [(1, 1), (2, 1), (3, 1), (4, 1), (2, 2)]  # pipeline stages, chunks a stage
+
+
+def config_of(model: str) -> Qwen2_5_VLConfig:
+    hidden, intermediate, layers, heads, kv_heads, vocabulary, tied, vision_intermediate = MODELS[model]
+    text = {
+        "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers,
+        "num_attention_heads": heads, "num_key_value_heads": kv_heads, "vocab_size": vocabulary,
+        "tie_word_embeddings": tied,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+    }  # fmt: skip
+    vision = {
+        "depth": 32, "hidden_size": 1280, "num_heads": 16, "intermediate_size": vision_intermediate,
+        "out_hidden_size": hidden,
+    }  # fmt: skip
+    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=tied)
+
+
+def published(config: Qwen2_5_VLConfig) -> dict[str, Tensor]:
+    """Every tensor of the Hugging Face index by name, on the meta device."""
+    with torch.device("meta"):
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    return {canonical(name): parameter for name, parameter in model.named_parameters()}
+
+
+def problems(config: Qwen2_5_VLConfig, index: dict[str, Tensor], tp: int, pp: int, chunks: int) -> list[str]:
+    found: list[str] = []
+    mapped: Counter[str] = Counter()
+    layout = HeadLayout(config.text_config.num_attention_heads, config.text_config.num_key_value_heads)
+    for stage in range(pp):
+        parallel = Parallel(
+            rank=stage * tp, world=tp * pp, tp=tp, pp=pp, chunks_per_stage=chunks, device=torch.device("cpu")
+        )
+        for rule, names, parameter in stage_parameters(config, parallel):
+            mapped.update(names)
+            sources = [index[name] for name in names]
+            shards = [rule.shard(sources, tp, tp_rank, layout) for tp_rank in range(tp)]
+            whole = rule.join(shards if rule.is_cut else shards[:1], layout)
+            if {tuple(shard.shape) for shard in shards} != {tuple(parameter.shape)}:
+                found.append(f"{names}: a rank holds {tuple(parameter.shape)}, not {tuple(shards[0].shape)}")
+            if [tuple(t.shape) for t in whole] != [tuple(t.shape) for t in sources]:
+                found.append(f"{names}: the shards do not make up the whole")
+    language = {name for name in index if not name.startswith("visual.")}
+    found += [f"{name} is mapped {mapped[name]} times" for name in language | mapped.keys() if mapped[name] != 1]
+    return found
+
+
+def stage_parameters(config: Qwen2_5_VLConfig, parallel: Parallel) -> list[Any]:
+    dist.init_process_group("fake", store=FakeStore(), rank=parallel.rank, world_size=parallel.world)
+    parallel_state.initialize_model_parallel(
+        parallel.tp, parallel.pp, parallel.chunks_per_stage if parallel.chunks_per_stage > 1 else None,
+        create_gloo_process_groups=False,
+    )  # fmt: skip
+    start_megatron(parallel, seed=0)
+    with torch.device("meta"):
+        chunks = build_language_model(
+            config.text_config, torch.bfloat16, parallel, tied=config.tie_word_embeddings, recompute="none"
+        )
+    parameters = list(HFWeights(SimpleNamespace(config=config), chunks, parallel).parameters())
+    parallel_state.destroy_model_parallel()
+    dist.destroy_process_group()
+    return parameters
+
+
+def tower_problems(config: Qwen2_5_VLConfig, index: dict[str, Tensor]) -> list[str]:
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
+
+    with torch.device("meta"):
+        tower = Qwen2_5_VisionTransformerPretrainedModel(config.vision_config)
+    ours = {f"visual.{name}" for name in tower.state_dict()}
+    return sorted(ours ^ {name for name in index if name.startswith("visual.")})
+
+
+def main() -> None:
+    results: dict[str, list[str]] = {}
+    for model in MODELS:
+        config = config_of(model)
+        index = published(config)
+        billions = sum(tensor.numel() for tensor in index.values()) / 1e9
+        results[f"{model} size"] = [] if abs(billions - BILLIONS[model]) < 0.01 else [f"{billions} billion"]
+        results[f"{model} vision"] = tower_problems(config, index)
+        for tp in (tp for tp in (1, 2, 4, 8) if config.text_config.num_key_value_heads % tp == 0):
+            for pp, chunks in STAGES if model in ("7B", "32B") else STAGES[::3]:
+                results[f"{model} tp{tp} pp{pp} chunks{chunks}"] = problems(config, index, tp, pp, chunks)
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""A rank's share of a micro-batch: nothing is lost, doubled or seen that should not be."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from srpo_fast.batch import MicroBatch
+from srpo_fast.policy.rows import AttentionSpans, attention_spans, empty_like, loss_rows_of_rank, share_of_rank
+from tests.policy_case import make_sequences, packer
+
+SIZES = [(2, 1, False), (3, 1, False), (4, 2, True), (1, 2, True)]
+
+
+@pytest.fixture(scope="module")
+def batch(one_process, untrained_model) -> MicroBatch:
+    (batch,) = packer(untrained_model, one_process, 4096)(make_sequences(untrained_model)).micro_batches
+    return batch
+
+
+@pytest.fixture(params=SIZES, ids=lambda size: "cp{}_tp{}_sp{}".format(*size))
+def ranks(request, one_process):
+    """One Parallel a context-parallel rank."""
+    cp, tp, sequence_parallel = request.param
+    sizes = {"world": cp * tp, "cp": cp, "tp": tp, "sequence_parallel": sequence_parallel}
+    return [replace(one_process, rank=tp * number, **sizes) for number in range(cp)]
+
+
+def keys_seen(spans: AttentionSpans) -> list[set[int]]:
+    """The rows of all ranks that each of a rank's queries sees, by the rule of a causal kernel with fewer queries."""
+    seen = []
+    q_bounds, k_bounds = spans.cu_seqlens_q.tolist(), (spans.cu_seqlens_kv + spans.kv.start).tolist()
+    for s in range(len(q_bounds) - 1):
+        queries = q_bounds[s + 1] - q_bounds[s]
+        seen += [set(range(k_bounds[s], k_bounds[s + 1] - queries + n + 1)) for n in range(queries)]
+    return seen
+
+
+def test_ranks_hold_every_token_once_and_in_order(batch, ranks):
+    shares = [share_of_rank(batch, parallel) for parallel in ranks]
+    tokens = len(batch.input_ids)
+    assert torch.equal(torch.cat([s.input_ids for s in shares])[:tokens], batch.input_ids)
+    assert torch.equal(torch.cat([s.position_ids for s in shares], dim=1)[:, :tokens], batch.position_ids)
+    (length,) = {len(s.input_ids) for s in shares}
+    assert length % (ranks[0].tp if ranks[0].sequence_parallel else 1) == 0
+    assert 0 <= length * len(ranks) - tokens < len(ranks) * ranks[0].tp
+
+
+def test_image_tokens_keep_their_features(batch, ranks):
+    features = []
+    for share in [share_of_rank(batch, parallel) for parallel in ranks]:
+        assert (share.input_ids[share.image_rows] == batch.input_ids[batch.image_rows[0]]).all()
+        features += share.feature_rows.tolist()
+    assert features == batch.feature_rows.tolist()
+
+
+def test_every_sequence_is_scored_whole_on_one_rank(batch, ranks):
+    chosen = torch.stack([loss_rows_of_rank(batch, parallel) for parallel in ranks])
+    assert (chosen.sum(0) == 1).all()
+    sequence_of_row = (batch.loss_rows[:, None] >= batch.cu_seqlens[1:]).sum(1)
+    for number in range(len(batch.cu_seqlens) - 1):
+        assert chosen[:, sequence_of_row == number].all(dim=1).sum() == 1
+    for parallel, rows in zip(ranks, chosen, strict=True):
+        share = share_of_rank(batch, parallel)
+        assert torch.equal(share.loss_rows, batch.loss_rows[rows])
+        assert torch.equal(share.labels, batch.labels[rows])
+        assert torch.equal(share.advantages, batch.advantages[rows])
+        assert share.old_logprobs is None
+
+
+def test_a_query_sees_its_sequence_up_to_itself(batch, ranks):
+    bounds = share_of_rank(batch, ranks[0]).cu_seqlens
+    seen = [keys for parallel in ranks for keys in keys_seen(attention_spans(bounds, parallel))]
+    assert len(seen) == bounds[-1]
+    for row, keys in enumerate(seen):
+        start = max(bound for bound in bounds.tolist() if bound <= row)
+        assert keys == set(range(start, row + 1))
+
+
+@pytest.mark.parametrize("at_least", [0, 1000])
+def test_padding_is_sequences_of_its_own_without_images_or_loss(batch, one_process, at_least):
+    parallel = replace(one_process, world=8, tp=8, sequence_parallel=True)
+    padded = share_of_rank(batch, parallel, at_least)
+    assert len(padded.input_ids) == padded.cu_seqlens[-1] >= at_least
+    assert len(padded.input_ids) % 8 == 0
+    assert torch.equal(padded.cu_seqlens[: len(batch.cu_seqlens)], batch.cu_seqlens)
+    assert padded.cu_seqlens.diff().max() == padded.max_seqlen == batch.max_seqlen
+    assert padded.cu_seqlens.diff().min() > 0
+    for name in ("loss_rows", "labels", "token_weights", "image_rows", "feature_rows"):
+        assert torch.equal(getattr(padded, name), getattr(batch, name))
+
+
+def test_an_empty_micro_batch_has_one_token_and_no_loss(batch):
+    empty = empty_like(batch)
+    assert len(empty.input_ids) == empty.position_ids.shape[1] == 1
+    assert empty.cu_seqlens.tolist() == [0, 1]
+    for name in ("loss_rows", "labels", "token_weights", "rollout_logprobs", "image_rows", "feature_rows"):
+        assert len(getattr(empty, name)) == 0
