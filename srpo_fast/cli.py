@@ -80,6 +80,23 @@ def reflect(options: argparse.Namespace) -> int:
     return reflect_alone(config, options.out, as_json=options.json)
 
 
+def estimate(options: argparse.Namespace) -> int:
+    """Predicts memory and step time of a config, and names the next knob; needs no GPU and no weights."""
+    from rich.console import Console
+
+    from srpo_fast.estimate import as_json, as_text, predict
+
+    prediction = predict(
+        load_config(options.config, options.overrides), gpus=options.gpus, memory_gib=options.gpu_memory_gib,
+        gpu=options.gpu, model_config=options.model_config, assumptions=options.assume,
+    )  # fmt: skip
+    if options.json:
+        print(as_json(prediction))
+    else:
+        Console(highlight=False).print(as_text(prediction))
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="srpo", description="SRPO for Qwen2.5-VL")
     commands = root.add_subparsers(required=True, metavar="command")
@@ -121,6 +138,17 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--json", action="store_true", help="print one JSON array, an object for every line")
     command.set_defaults(run_command=reward)
+
+    command = commands.add_parser("estimate", help=estimate.__doc__)
+    command.add_argument("config", type=Path, metavar="F.yaml")
+    command.add_argument("overrides", nargs="*", metavar="section.key=value")
+    command.add_argument("--gpus", type=int, required=True, metavar="N", help="in all machines together")
+    command.add_argument("--gpu-memory-gib", type=float, metavar="G", help="of one GPU (default: that of --gpu)")
+    command.add_argument("--gpu", metavar="NAME", help="h100, h200, ..., cpu (default: h100, above 100 GiB h200)")
+    command.add_argument("--model-config", metavar="M", help="3b, 7b, 32b, 72b or a config.json, for model.path")
+    command.add_argument("--assume", action="append", default=[], metavar="name=value", help="replaces an assumption")
+    command.add_argument("--json", action="store_true", help="print one JSON document instead")
+    command.set_defaults(run_command=estimate)
     return root
 
 

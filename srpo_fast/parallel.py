@@ -90,7 +90,8 @@ def start(config: ParallelConfig) -> Parallel:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=HANG_TIMEOUT)
     else:
         dist.init_process_group(backend, timeout=HANG_TIMEOUT)
-    return Parallel(rank=dist.get_rank(), world=world, device=device, **config.model_dump())
+    shared = {"sequence_parallel": config.sequence_parallel and config.tp > 1}  # Megatron refuses it for one rank
+    return Parallel(rank=dist.get_rank(), world=world, device=device, **config.model_dump() | shared)
 
 
 def stop() -> None:

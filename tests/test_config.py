@@ -82,7 +82,6 @@ def test_all_mistakes_are_named_at_once():
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["parallel.sequence_parallel=true"], "parallel: sequence_parallel .* raise tp, or leave it out"),
         (["parallel.chunks_per_stage=2"], "parallel: chunks_per_stage=2 .* raise pp, or leave it out"),
     ],
 )

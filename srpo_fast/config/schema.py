@@ -31,13 +31,11 @@ class ParallelConfig(Section):
     pp: Positive = 1  # dp is what remains of the world
     cp: Positive = 1  # ranks that share the rows of a micro-batch, for long sequences
     chunks_per_stage: Positive = 1  # more than 1: interleaved pipeline stages, with a smaller bubble
-    sequence_parallel: bool = False  # tp ranks also share the rows between their matrix products
+    sequence_parallel: bool = False  # tp ranks also share the rows between their matrix products; one has none to share
     distributed_optimizer: bool = False  # dp ranks share the optimizer's state
 
     @model_validator(mode="after")
     def _fit(self) -> "ParallelConfig":
-        if self.sequence_parallel and self.tp == 1:
-            raise ValueError("sequence_parallel shares rows over tensor-parallel ranks: raise tp, or leave it out")
         if self.chunks_per_stage > 1 and self.pp == 1:
             raise ValueError(
                 f"chunks_per_stage={self.chunks_per_stage} cuts pipeline stages: raise pp, or leave it out"

@@ -1,0 +1,94 @@
+"""Bytes that the decoder's forward pass keeps for its backward pass, by tensor.
+
+Letters: T tokens on this rank, D hidden size, Q = heads * head_dim, K = kv_heads * head_dim, F feed-forward columns,
+t tensor-parallel ranks, e bytes of a number. tests/estimate/test_activations.py counts the tensors that autograd saves.
+"""
+
+from srpo_fast.estimate.job import Job, MicroBatchSize
+from srpo_fast.estimate.model_shape import TextShape
+
+
+def kept_a_layer(job: Job, batch: MicroBatchSize) -> float:
+    """Bytes a layer keeps until its backward pass."""
+    text, tp, e = job.shape.text, job.layout.tp, job.bytes_a_weight
+    if job.recompute == "full":
+        return _stream(job, batch)  # its input
+    kept = made_in_layer(job, batch)
+    return kept - mlp(text, batch, tp, e) if job.recompute == "selective" else kept
+
+
+def made_in_layer(job: Job, batch: MicroBatchSize) -> float:
+    """Bytes a layer keeps when it recomputes nothing."""
+    return _norms(job, batch) + attention(job, batch) + mlp(job.shape.text, batch, job.layout.tp, job.bytes_a_weight)
+
+
+def rebuilt_in_backward(job: Job, batch: MicroBatchSize) -> float:
+    """Bytes of the one layer whose backward pass runs: what it recomputes, and the gradients in flight.
+
+    Most are alive when gate and up part: gradients of the product, of silu and of up, less the product itself, which
+    is gone (2F), and of the stream before and after (2D).
+    """
+    text, tp, e = job.shape.text, job.layout.tp, job.bytes_a_weight
+    gradients = 2 * batch.tokens * text.ffn * e / tp + 2 * batch.tokens * text.hidden * e
+    if job.recompute == "none":
+        return gradients
+    rebuilt = made_in_layer(job, batch) if job.recompute == "full" else mlp(text, batch, tp, e)
+    return rebuilt + gradients
+
+
+def mlp(text: TextShape, batch: MicroBatchSize, tp: int, e: int) -> float:
+    """(2F gate and up, F silu of the gate, F up plus Megatron's offset of 0, F their product) T e / t."""
+    return 5 * batch.tokens * text.ffn * e / tp
+
+
+def attention(job: Job, batch: MicroBatchSize) -> float:
+    """(3Q + 3K) T e / t: fused qkv (whose values are read in place), turned queries and keys, the output.
+
+    flash-attn keeps these and fp32 log-sums of every head and row; the CPU's padded attention keeps padded copies of
+    queries, keys, values and output besides. Context parallelism gathers keys and values of all ranks: 2K (c - 1).
+    """
+    text, tp, e = job.shape.text, job.layout.tp, job.bytes_a_weight
+    columns = 3 * text.hidden + 3 * text.kv_width + 2 * text.kv_width * (job.layout.cp - 1)
+    kept = batch.tokens * (columns * e + 4 * text.heads) / tp
+    if job.gpu.is_cpu:
+        kept += batch.padded_tokens * (2 * text.hidden + 2 * text.kv_width) * e / tp
+    return kept
+
+
+def _stream(job: Job, batch: MicroBatchSize) -> float:
+    """D T e, which sequence parallelism divides."""
+    size = batch.tokens * job.shape.text.hidden * job.bytes_a_weight
+    return size / job.layout.tp if job.sequence_parallel else size
+
+
+def _norms(job: Job, batch: MicroBatchSize) -> float:
+    """4 D T e: the stream before each norm and its output.
+
+    torch's norm on a CPU keeps the normed rows besides, in fp32, and fp32 copies of bf16 rows in place of these.
+    """
+    stream = _stream(job, batch)
+    if not job.gpu.is_cpu:
+        return 4 * stream
+    return 6 * stream if job.bytes_a_weight == 4 else 10 * stream
+
+
+def loss_peak(job: Job, batch: MicroBatchSize) -> float:
+    """Bytes at the top of the loss.
+
+    In chunks: fp32 logits and their gradient of one chunk, and fp32 gradients of all its rows' hidden states; the
+    gradient of the head's weight is added where it stays.
+    """
+    if job.head_chunk is None:
+        return loss_of_all_rows(job, batch)
+    rows = min(job.head_chunk, batch.loss_rows)
+    columns = job.shape.text.vocab / job.layout.tp
+    return (4 + job.bytes_a_weight) * rows * columns + 4 * batch.loss_rows * job.shape.text.hidden
+
+
+def loss_of_all_rows(job: Job, batch: MicroBatchSize) -> float:
+    """(e + 16) R V / t: logits, and four fp32 tensors of their size.
+
+    They are the sampling scores, their exponentials (kept), the probabilities and the terms of the entropy. Measured
+    on the CPU: 20.0 bytes an element in fp32, 18.0 in bf16; the backward pass needs 12.
+    """
+    return (job.bytes_a_weight + 16) * batch.loss_rows * job.shape.text.vocab / job.layout.tp

@@ -1,0 +1,94 @@
+"""One run as the estimate sees it: model, config, machine and assumptions, and the sizes that follow from them."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from srpo_fast.config import Config
+from srpo_fast.estimate.assumptions import Assumptions, max_image_tokens
+from srpo_fast.estimate.gpus import Gpu
+from srpo_fast.estimate.layout import Layout, make_layout
+from srpo_fast.estimate.model_shape import ModelShape
+
+Recompute = Literal["none", "selective", "full"]
+PACKED_SHARE = 0.95  # of a micro-batch's budget that best-fit packing fills
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    shape: ModelShape
+    config: Config
+    layout: Layout
+    gpu: Gpu
+    memory_gib: float  # of one GPU
+    assumptions: Assumptions
+    recompute: Recompute
+    sequence_parallel: bool
+    distributed_optimizer: bool
+    train_vision: bool
+    kl: bool  # against reference weights kept on the host
+    head_chunk: int | None = None  # rows of logits that exist at a time; None: all of a micro-batch
+
+    @property
+    def bytes_a_weight(self) -> int:
+        return 2 if self.config.model.dtype == "bfloat16" else 4
+
+    @property
+    def completions(self) -> int:
+        return self.config.data.prompts_per_step * self.config.rollout.group_size
+
+    @property
+    def trained_tokens(self) -> float:
+        """Of a step, on one data-parallel rank."""
+        a = self.assumptions
+        return self.completions * a.kept_share * (a.prompt_tokens + a.completion_tokens) / self.layout.dp
+
+    @property
+    def micro_batches(self) -> int:
+        """Of one update on one data-parallel rank."""
+        budget = self.config.optimizer.tokens_per_micro_batch * PACKED_SHARE
+        return max(1, math.ceil(self.trained_tokens / self.config.optimizer.updates_per_step / budget))
+
+    @property
+    def full_micro_batch(self) -> "MicroBatchSize":
+        """The largest one: the token budget full, completions at their limit after prompts of mean length."""
+        limit = self.config.rollout.max_tokens
+        tokens = self.config.optimizer.tokens_per_micro_batch / self.layout.cp
+        return MicroBatchSize(
+            tokens=tokens, loss_rows=tokens * limit / (limit + self.assumptions.prompt_tokens), padded_tokens=tokens
+        )
+
+    @property
+    def prompts_of_rank(self) -> float:
+        """Distinct prompts in a data-parallel rank's share of a step, whose completions are dealt out by length."""
+        dp, group = self.layout.dp, self.config.rollout.group_size
+        return self.config.data.prompts_per_step * (1 - (1 - 1 / dp) ** group)
+
+    @property
+    def max_patches_of_rank(self) -> float:
+        """Image patches in a data-parallel rank's share of a step when every prompt has images of data.max_pixels."""
+        vision = self.shape.vision
+        return self.prompts_of_rank * max_image_tokens(self.config, vision) * vision.patches_a_token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroBatchSize:
+    tokens: float  # on one context-parallel rank
+    loss_rows: float
+    padded_tokens: float  # sequences times the longest: what the CPU's attention works on
+
+
+def make_job(config: Config, shape: ModelShape, gpu: Gpu, gpus: int, memory_gib: float, a: Assumptions) -> Job:
+    """Raises UserError where the layout cannot be."""
+    parallel = config.parallel
+    layout = make_layout(
+        shape.text, gpus=gpus, tp=parallel.tp, pp=parallel.pp, cp=parallel.cp, chunks=parallel.chunks_per_stage
+    )  # fmt: skip
+    return Job(
+        shape=shape, config=config, layout=layout, gpu=gpu, memory_gib=memory_gib, assumptions=a,
+        recompute=config.model.recompute,
+        sequence_parallel=parallel.sequence_parallel and parallel.tp > 1,
+        distributed_optimizer=parallel.distributed_optimizer,
+        train_vision=config.model.train_vision,
+        kl=config.loss.kl_coef > 0,
+    )  # fmt: skip

@@ -1,0 +1,121 @@
+"""The keys of a config that change how it runs and not what it learns, and a search over them."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from srpo_fast.config import Config, UserError
+from srpo_fast.estimate import kv_cache
+from srpo_fast.estimate.job import Job, make_job
+from srpo_fast.estimate.layout import layout_problems
+from srpo_fast.estimate.memory import GIB, worst_phases
+from srpo_fast.estimate.step_time import step_time
+
+MOST_CHANGES = 4
+LEAST_GAIN = 0.02  # of a step's seconds that makes a change worth naming
+SAFE_SHARE = 0.05  # of a GPU's memory that a change leaves free: about what the prediction may be off
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Values to add to the config, and the run that this makes."""
+
+    values: tuple[tuple[str, Any], ...]
+    job: Job
+    spare_gib: float
+    seconds: float | None  # a step; None on a CPU
+
+    @property
+    def arguments(self) -> str:
+        return " ".join(f"{key}={str(value).lower()}" for key, value in self.values)
+
+
+def spare_gib(job: Job) -> float:
+    """GiB left in the tightest phase; negative where it does not fit."""
+    return job.memory_gib - max(phase.total for phase in worst_phases(job)) / GIB
+
+
+def is_safe(job: Job, spare: float) -> bool:
+    """Whether that many GiB are more than the prediction may be off."""
+    return spare >= SAFE_SHARE * job.memory_gib
+
+
+def change_that_fits(job: Job) -> Change | None:
+    """The fastest of the changes with the fewest values that fit; None when no MOST_CHANGES values do."""
+    for count in range(1, MOST_CHANGES + 1):
+        if found := [change for change in changes(job, count) if is_safe(job, change.spare_gib)]:
+            return _best(found)
+    return None
+
+
+def change_that_speeds_up(job: Job) -> Change | None:
+    """The one value that saves most seconds and fits; None when none saves more than LEAST_GAIN."""
+    found = [c for c in changes(job, 1) if is_safe(job, c.spare_gib) and c.seconds is not None]
+    best = _best(found) if found else None
+    if best is None or best.seconds is None or best.seconds > step_time(job).seconds * (1 - LEAST_GAIN):
+        return None
+    return best
+
+
+def changes(job: Job, count: int) -> Iterator[Change]:
+    """Every change of exactly `count` keys that policy and engine would take, fitting or not."""
+    alternatives = _alternatives(job)
+    for keys in itertools.combinations(alternatives, count):
+        for values in itertools.product(*(alternatives[key] for key in keys)):
+            if changed := with_values(job, dict(zip(keys, values, strict=True))):
+                yield Change(
+                    values=tuple(zip(keys, values, strict=True)),
+                    job=changed,
+                    spare_gib=spare_gib(changed),
+                    seconds=None if changed.gpu.is_cpu else step_time(changed).seconds,
+                )
+
+
+def with_values(job: Job, values: Mapping[str, Any], gpus: int | None = None) -> Job | None:
+    """The job under other values and GPUs, or None where they are refused."""
+    document = job.config.model_dump()
+    for key, value in values.items():
+        section, _, leaf = key.partition(".")
+        document[section][leaf] = value
+    try:
+        config = Config.model_validate(document)
+        changed = make_job(config, job.shape, job.gpu, gpus or job.layout.gpus, job.memory_gib, job.assumptions)
+        kv_cache.check(changed)
+    except (ValidationError, UserError):
+        return None
+    return changed
+
+
+def _alternatives(job: Job) -> dict[str, list[Any]]:
+    """Other values of every key, cheapest change first."""
+    config, layout = job.config, job.layout
+    machine = int(job.assumptions.gpus_per_machine)
+    budget, longest = config.optimizer.tokens_per_micro_batch, config.data.max_prompt_tokens + config.rollout.max_tokens
+    cache = config.rollout.kv_cache_gib
+    powers = [2**i for i in range(9)]
+    found: dict[tuple[str, str], list[Any]] = {
+        ("parallel", "distributed_optimizer"): [True] if layout.dp * layout.cp > 1 else [],
+        ("parallel", "sequence_parallel"): [True],
+        ("optimizer", "tokens_per_micro_batch"): [max(longest, budget // n) for n in (2, 4, 8)] + [budget * 2],
+        ("model", "recompute"): ["none", "selective", "full"],
+        ("rollout", "kv_cache_gib"): [cache / 2, cache / 4, cache * 2],
+        ("rollout", "max_num_seqs"): [config.rollout.max_num_seqs // 2 or 1, config.rollout.max_num_seqs * 2],
+        ("parallel", "tp"): [
+            n for n in powers if n <= machine and not layout_problems(job.shape.text, gpus=n, tp=n, pp=1)
+        ],
+        ("parallel", "pp"): [n for n in powers if n <= min(machine, job.shape.text.layers)],
+        ("parallel", "chunks_per_stage"): [1, 2, 4],  # refused where pp is 1
+    }
+    now = config.model_dump()
+    return {
+        f"{section}.{leaf}": list(dict.fromkeys(value for value in values if value != now[section][leaf]))
+        for (section, leaf), values in found.items()
+    }
+
+
+def _best(found: list[Change]) -> Change:
+    """The fastest; where no time is predicted, the roomiest."""
+    return min(found, key=lambda change: -change.spare_gib if change.seconds is None else change.seconds)

@@ -1,0 +1,177 @@
+"""Bytes on one GPU by part, in each phase of a step.
+
+Policy and engine share the GPU and nothing is moved away between phases, so weights, gradients, optimizer and the KV
+cache are there in all of them; what a phase adds comes on top.
+"""
+
+from dataclasses import dataclass
+
+from srpo_fast.estimate import activations, parameters
+from srpo_fast.estimate.assumptions import max_image_tokens
+from srpo_fast.estimate.job import Job, MicroBatchSize
+from srpo_fast.estimate.model_shape import VisionShape
+
+GIB = 2.0**30
+PATCHES_PER_PASS = 65_536  # policy/vision.py, which cannot be imported without torch
+PHASES = ("rollout", "images", "fwd+bwd", "step", "sync", "save")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseMemory:
+    """The peak of one phase on a rank of one pipeline stage."""
+
+    phase: str
+    stage: int
+    parts: tuple[tuple[str, float], ...]  # (name, bytes), none of them 0
+
+    @property
+    def total(self) -> float:
+        return sum(size for _, size in self.parts)
+
+    @property
+    def largest(self) -> str:
+        return max(self.parts, key=lambda part: part[1])[0]
+
+
+def worst_phases(job: Job) -> list[PhaseMemory]:
+    """Every phase on the stage where it needs most."""
+    stages = [phases_of_stage(job, stage) for stage in range(job.layout.pp)]
+    return [max(phases, key=lambda phase: phase.total) for phases in zip(*stages, strict=True)]
+
+
+def phases_of_stage(job: Job, stage: int) -> list[PhaseMemory]:
+    added: dict[str, dict[str, float]] = {
+        "rollout": {"engine's work space": engine_work_space(job)},
+        "images": {"image features": features(job, stage), "work space": vision_pass(job, stage)},
+        "fwd+bwd": {"image features": features(job, stage)} | forward_backward(job, stage, job.full_micro_batch),
+        "step": {"work space": optimizer_step(job, stage)},
+        "sync": {"work space": sync(job)},
+        "save": {},  # tensors go to the host one by one
+    }
+    return [_phase(job, name, stage, resident(job, stage) | added[name]) for name in PHASES]
+
+
+def _phase(job: Job, name: str, stage: int, parts: dict[str, float]) -> PhaseMemory:
+    movable = sum(parts.values()) - parts["KV cache"]
+    parts |= {
+        "fragmentation": movable * job.assumptions.fragmentation_share,
+        "outside torch": job.assumptions.outside_gib * GIB,
+    }
+    return PhaseMemory(phase=name, stage=stage, parts=tuple((part, size) for part, size in parts.items() if size))
+
+
+def resident(job: Job, stage: int) -> dict[str, float]:
+    """What stays from step to step."""
+    e = job.bytes_a_weight
+    tower = parameters.vision_total(job.shape.vision) * e if stage == 0 else 0
+    return {
+        "policy weights": parameters.of_stage(job.shape.text, job.layout, stage) * e,
+        "vision tower": tower,
+        "gradients": trained_parameters(job, stage) * 4,  # Megatron's buffer of fp32 sums
+        "optimizer": optimizer(job, stage),
+        "engine weights": parameters.of_engine(job.shape, job.layout) * e,
+        "KV cache": job.config.rollout.kv_cache_gib * GIB,
+    }
+
+
+def trained_parameters(job: Job, stage: int) -> int:
+    """On one rank: language model and, where it is trained, the whole tower."""
+    tower = parameters.vision_total(job.shape.vision) if job.train_vision and stage == 0 else 0
+    return parameters.of_stage(job.shape.text, job.layout, stage) + tower
+
+
+def optimizer(job: Job, stage: int) -> float:
+    """Adam's two moments in fp32 and, under bf16 weights, fp32 copies of these: 12 or 8 bytes a parameter."""
+    shared_by = job.layout.dp * job.layout.cp if job.distributed_optimizer else 1
+    return trained_parameters(job, stage) * (8 if job.bytes_a_weight == 4 else 12) / shared_by
+
+
+def optimizer_step(job: Job, stage: int) -> float:
+    """torch's AdamW takes the root of all second moments at once on CUDA (4 bytes a parameter), twice one on a CPU."""
+    if job.gpu.is_cpu:
+        text = job.shape.text
+        largest = max(parameters.embedding(text), 2 * text.hidden * text.ffn) // job.layout.tp
+        return 2 * 4 * largest
+    return optimizer(job, stage) / (8 if job.bytes_a_weight == 4 else 12) * 4
+
+
+def forward_backward(job: Job, stage: int, batch: MicroBatchSize) -> dict[str, float]:
+    """Kept activations of the micro-batches in flight, and the larger of the loss's peak and a layer's backward pass.
+
+    The loss is computed while every layer's activations are kept; gradients of its logits are gone before the layers
+    run backwards.
+    """
+    text, layout = job.shape.text, job.layout
+    in_flight = layout.micro_batches_in_flight(stage, job.micro_batches)
+    kept = in_flight * layout.layers_of(stage) * activations.kept_a_layer(job, batch)
+    backward = activations.rebuilt_in_backward(job, batch)
+    if job.sequence_parallel:
+        backward += batch.tokens * text.hidden * job.bytes_a_weight  # rows gathered for a product
+    is_last = stage == layout.pp - 1
+    loss = activations.loss_peak(job, batch) if is_last else 0.0
+    return {"activations": kept, "logits": loss, "work space": max(0.0, backward - loss)}
+
+
+def features(job: Job, stage: int) -> float:
+    """Image features of all of a rank's prompts, on the first stage; trained ones are fp32 and have a gradient."""
+    if stage:
+        return 0.0
+    vision = job.shape.vision
+    rows = job.max_patches_of_rank / vision.patches_a_token
+    return rows * vision.out_hidden * (8 if job.train_vision else job.bytes_a_weight)
+
+
+def vision_pass(job: Job, stage: int) -> float:
+    """The tower over a rank's share of the images, in passes of bounded size; a trained one keeps all of a pass."""
+    if stage:
+        return 0.0
+    vision, e = job.shape.vision, job.bytes_a_weight
+    patches = min(PATCHES_PER_PASS, job.max_patches_of_rank / (job.layout.tp * job.layout.cp))
+    a_patch = vision_pass_a_patch(vision, e)
+    if job.train_vision:
+        a_patch += vision.depth * kept_a_block_and_patch(vision, e)
+    return patches * a_patch
+
+
+def kept_a_block_and_patch(vision: VisionShape, e: int) -> float:
+    """Bytes that a block of a trained tower keeps, derived and not measured.
+
+    Normed streams (2 D), qkv, turned queries and keys and the output (6 D), gate, silu, up and product (4 F); in each
+    norm the stream and the normed rows in fp32 (16 D).
+    """
+    return e * (8 * vision.hidden + 4 * vision.ffn) + 16 * vision.hidden
+
+
+def vision_pass_a_patch(vision: VisionShape, e: int) -> float:
+    """Bytes a patch at the peak of a block, derived from transformers' Qwen2.5-VL code.
+
+    While keys are turned: stream, normed stream and qkv (5 D e), queries and keys in fp32 (8 D, under bf16 only),
+    turned queries and three terms of the turned keys in fp32 (16 D). In the feed-forward part: 2 D e + 3 F e. The
+    pixels and the fp32 angles of a head are there as well.
+    """
+    turning = 5 * vision.hidden * e + (8 * vision.hidden if e < 4 else 0) + 16 * vision.hidden
+    feed_forward = 2 * vision.hidden * e + 3 * vision.ffn * e
+    return max(turning, feed_forward) + vision.patch_values * e + 8 * vision.hidden // vision.heads
+
+
+def sync(job: Job) -> float:
+    """The largest tensor, gathered in shards and joined whole, and the engine's buffer for its shard."""
+    text, tp = job.shape.text, job.layout.tp
+    largest = max(parameters.embedding(text), 2 * text.hidden * text.ffn) * job.bytes_a_weight
+    return largest * (1 + (tp > 1) + 1 / tp)
+
+
+def engine_work_space(job: Job) -> float:
+    """vLLM's peak while it serves, not measured: a full batch of tokens in one layer, or of images, or of samples.
+
+    A layer: stream, residual, normed stream (3 D), gate, up and product (3 F / t). Images: as many tokens as a batch
+    holds, divided over tp ranks. Sampling: three fp32 copies of the logits of all running sequences.
+    """
+    text, vision, tp, e = job.shape.text, job.shape.vision, job.layout.tp, job.bytes_a_weight
+    longest = job.config.data.max_prompt_tokens + job.config.rollout.max_tokens
+    tokens = max(8192, longest)  # rollout/engine.py: max_num_batched_tokens
+    layer = tokens * (3 * text.hidden + 3 * text.ffn / tp) * e
+    patches = tokens * vision.patches_a_token if max_image_tokens(job.config, vision) else 0
+    images = patches * (5 * vision.hidden + 3 * vision.ffn) * e / tp
+    sampling = job.config.rollout.max_num_seqs * text.vocab * 4 * 3
+    return max(layer, images, sampling) + job.assumptions.engine_graphs_gib * GIB
