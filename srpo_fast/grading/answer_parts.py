@@ -50,6 +50,7 @@ _TOKEN = re.compile(
     r"|(?P<relation>[<>]=?)|(?P<equals>(?<![!:])=)|(?P<colon>:(?!=))",
     re.IGNORECASE,
 )
+_BRACKETED_ARRAY = re.compile(r"[\[(] ?(\\begin ?\{array\}[^$]*\\end ?\{array\}) ?[\])]")
 _MATRIX = re.compile(r"\\begin ?\{([pbBsv]?matrix|array|cases|aligned)\}(?: ?\{[lcr| ]*\})?(.*)\\end ?\{\1\}")
 _MEMBER = re.compile(r"(\\?[A-Za-z]+(?:_\w|_\{\w+\})?) ?\\in(?![A-Za-z]) ?")
 _POINT = re.compile(r"(?:[Pp]oint )?[A-Z]'? ?(?=\()")
@@ -78,6 +79,8 @@ def parts(text: str) -> Parts | None:
     if builder := _BUILDER.fullmatch(text):
         condition = parts(builder[1])
         return condition if condition and condition.name else None
+    if bracketed := _BRACKETED_ARRAY.fullmatch(text):
+        text = bracketed[1]
     if matrix := _MATRIX.fullmatch(text):
         return _matrix(matrix[1], matrix[2])
     if _COMPOUND.fullmatch(text):

@@ -9,7 +9,7 @@ _SPELLINGS = {
     "m": "m meter meters metre metres mtr", "cm": "cm centimeter centimeters centimetre centimetres cms",
     "mm": "mm millimeter millimeters millimetre millimetres", "dm": "dm decimeter decimeters decimetre decimetres",
     "km": "km kilometer kilometers kilometre kilometres kms", "um": "um micrometer micrometers micron microns",
-    "nm": "nm nanometer nanometers nanometre nanometres",
+    "Mm": "Mm megameter megameters megametre megametres", "nm": "nm nanometer nanometers nanometre nanometres",
     "in": "in inch inches", "ft": "ft foot feet", "yd": "yd yard yards", "mi": "mi mile miles",
     "g": "g gram grams gm gms", "kg": "kg kilogram kilograms kgs kilo kilos", "mg": "mg milligram milligrams",
     "t": "ton tons tonne tonnes", "lb": "lb lbs pound pounds", "oz": "oz ounce ounces",

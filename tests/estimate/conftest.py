@@ -35,8 +35,9 @@ def tiny_job() -> JobMaker:
 
     def make(*overrides: str, gpus: int = 1, gpu: str = "h100", **replaced: object) -> Job:
         config = shipped(
-            "7b", *PLAIN, "parallel.tp=1", "data.prompts_per_step=4", "data.max_prompt_tokens=8", "rollout.max_tokens=24",
-            "data.max_pixels=3136", "optimizer.tokens_per_micro_batch=32", "rollout.kv_cache_gib=0.5", *overrides,
+            "7b", *PLAIN, "parallel.tp=1", "data.prompts_per_step=4", "data.max_prompt_tokens=8",
+            "rollout.max_tokens=24", "data.max_pixels=3136", "optimizer.tokens_per_micro_batch=32",
+            "rollout.kv_cache_gib=0.5", *overrides,
         )  # fmt: skip
         job = make_job(config, TINY, GPUS[gpu], gpus, 80.0, assume(config, TINY.vision, [], is_cpu=gpu == "cpu"))
         return replace(job, **replaced)  # type: ignore[arg-type]
