@@ -65,6 +65,9 @@ def reward(options: argparse.Namespace) -> int:
     from srpo_fast.rewards.scored_file import as_json, as_table, score_file
 
     scored = score_file(options.completions, options.variant, options.tokenizer)
+    if failures := [line for line in scored if line.score.failure]:
+        first = failures[0]
+        print(f"{len(failures)} not graded; the first, {first.id}: {first.score.failure}", file=sys.stderr)
     if options.json:
         print(as_json(scored))
     else:

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,12 @@ def test_a_function_of_other_arguments_is_refused(write):
 def test_what_the_users_code_raises_is_left_to_the_worker(write):
     with pytest.raises(ZeroDivisionError):
         load_reward_function(write("return 1 / 0"))("text", "2")
+
+
+def test_modules_beside_the_file_can_be_imported(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "beside_mine.py").write_text("PAY = 0.25\n")
+    assert load_reward_function(write("from beside_mine import PAY; return PAY"))("text", "2")["accuracy"] == 0.25
 
 
 def test_two_files_of_one_name_do_not_mix(tmp_path):

@@ -16,6 +16,7 @@ Judge = Callable[[str, str, Tolerance], bool | None]  # answer, gold: expression
 
 MAX_CHARACTERS = 400  # longer texts are compared as texts
 
+_INTEGER = re.compile(r"-?\d{1,18}")
 _SPACE = re.compile(r" (?!\d)|(?<![\d,]) ")
 _IN_BRACES = re.compile(r"([\^_])\{([^{}]|-?\d+)\}")
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))? ?(?:([ap])\.? ?m\.?)?", re.IGNORECASE)
@@ -83,6 +84,8 @@ class Comparison:
         if said and truth and said.shape is truth.shape is Shape.EQUATION:
             return self._equal_equations(answer, gold, said, truth)
         if said and said.shape is Shape.EQUATION:
+            if _is_nonsense(said):
+                return False
             result = self._equal(said.items[0], gold)
             return any_of([result, self._equal(said.name, gold)]) if _is_irrational(said.name) else result
         if truth and truth.shape is Shape.EQUATION:
@@ -212,6 +215,12 @@ def _are_mathematics(answer: str, gold: str) -> bool:
 def _is_plain_name(name: str) -> bool:
     r"""What an equation may define: x, f(2), \angle A, the area, but no 2x + y."""
     return _OPERATION.search(_SUBSCRIPT.sub("", name)) is None
+
+
+def _is_nonsense(equation: Parts) -> bool:
+    """4 = 5: whoever writes down both numbers has answered neither."""
+    sides = (equation.name, equation.items[0])
+    return all(_INTEGER.fullmatch(side) for side in sides) and int(sides[0]) != int(sides[1])
 
 
 def _is_irrational(name: str) -> bool:

@@ -48,6 +48,7 @@ def _load(path: Path, name: str) -> Callable[[str, str], Any]:
     assert spec.loader is not None, f"{path=}"
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses look their module up there
+    sys.path.insert(0, str(path.parent.absolute()))  # as if it were run: modules beside it can be imported
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
