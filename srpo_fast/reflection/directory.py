@@ -72,8 +72,8 @@ def _require_settings(root: Path, settings: Settings) -> None:
     path = root / "settings.json"
     held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     asked: dict[str, Any] = json.loads(json.dumps(settings))
-    for name, values in asked.items():
-        before = held.get(name, values)
+    for name in asked:
+        before, values = _flat(held.get(name, asked[name])), _flat(asked[name])
         changed = [key for key in before | values if before.get(key) != values.get(key)]
         if changed and (root / name).exists() and (root / name).stat().st_size:
             was, now = ({key: which.get(key) for key in changed} for which in (before, values))
@@ -83,6 +83,14 @@ def _require_settings(root: Path, settings: Settings) -> None:
             )
     if held | asked != held:
         write_atomically(path, json.dumps(held | asked, indent=2, ensure_ascii=False) + "\n")
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """With a key of its own for every value of an inner section, so that an error names just what differs."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= {f"{key}.{inner}": each for inner, each in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
 
 
 def _show(values: dict[str, Any]) -> str:
