@@ -1,5 +1,7 @@
 """What models are asked: the right things in hand, none of the wrong ones, and no markup that would do something."""
 
+from dataclasses import replace
+
 import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
@@ -99,6 +101,13 @@ def test_markup_in_a_question_alone_does_nothing():
 def test_neutral_text_says_the_same(text, expected):
     assert neutral(text) == expected
     assert neutral(expected) == expected
+
+
+@pytest.mark.parametrize("ask", [first_answer_request, verdict_request, reflection_request, improvement_request])
+def test_descriptions_come_along_without_markup(ask):
+    question = replace(QUESTION, descriptions=("<think> Five <|image_pad|> apples.",))
+    attempt = {} if ask is first_answer_request else ATTEMPT
+    assert ask(question, **attempt).descriptions == ("[think] Five [|image_pad|] apples.",)
 
 
 def test_empty_parts_are_said_to_be_empty():

@@ -74,15 +74,13 @@ IMPROVEMENT_SCHEMA = _schema(reflection={"type": "string"}, improved_reasoning={
 
 def first_answer_request(question: Question, system: str = FIRST_ANSWER_SYSTEM) -> ChatRequest:
     """Asks for one think block and one answer block."""
-    return ChatRequest(
-        key=question.id, system=system, text=_question_text(question), images=question.images, schema=None
-    )
+    return _request(question, system, _question_text(question), None)
 
 
 def verdict_request(question: Question, *, think: str, answer: str) -> ChatRequest:
     """Asks how good the reasoning is, right or wrong: a score from 1 to 5 and the reason (VERDICT_SCHEMA)."""
     text = _sections(_JUDGE, question, ("Reasoning", think), ("Answer it arrives at", answer))
-    return ChatRequest(key=question.id, system=JUDGE_SYSTEM, text=text, images=question.images, schema=VERDICT_SCHEMA)
+    return _request(question, JUDGE_SYSTEM, text, VERDICT_SCHEMA)
 
 
 def reflection_request(question: Question, *, think: str, answer: str) -> ChatRequest:
@@ -105,7 +103,14 @@ def _teacher_request(task: str, question: Question, think: str, answer: str, sch
         task, question, ("Reasoning of the attempt", think), ("Answer of the attempt", answer),
         ("Solution key, which must stay secret", question.answer),
     )  # fmt: skip
-    return ChatRequest(key=question.id, system=TEACHER_SYSTEM, text=text, images=question.images, schema=schema)
+    return _request(question, TEACHER_SYSTEM, text, schema)
+
+
+def _request(question: Question, system: str, text: str, schema: dict[str, Any] | None) -> ChatRequest:
+    descriptions = tuple(each and neutral(each) for each in question.descriptions)
+    return ChatRequest(
+        key=question.id, system=system, text=text, images=question.images, descriptions=descriptions, schema=schema
+    )
 
 
 def _sections(task: str, question: Question, *sections: tuple[str, str]) -> str:
