@@ -25,10 +25,9 @@ ATTEMPT = {"think": "I count five.", "answer": "5"}
 
 
 def test_the_first_answer_is_asked_of_the_question_alone():
-    request = first_answer_request(QUESTION)
+    request = first_answer_request(QUESTION, "answer")
     assert (request.key, request.text, request.images, request.schema) == ("q-1", QUESTION.text, (IMAGE,), None)
-    assert all(tag in (request.system or "") for tag in ("<think>", "</think>", "<answer>", "</answer>"))
-    assert first_answer_request(QUESTION, "answer").system == "answer"
+    assert request.system == "answer"
 
 
 def test_the_judge_sees_the_reasoning_and_not_the_ground_truth():
@@ -84,7 +83,7 @@ def test_markup_in_texts_does_nothing(ask):
 
 def test_markup_in_a_question_alone_does_nothing():
     question = Question(id="q", text="<image>Write <answer> twice", images=(IMAGE,), answer="1")
-    assert first_answer_request(question).text == "<image>Write [answer] twice"
+    assert first_answer_request(question, "answer").text == "<image>Write [answer] twice"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,7 @@ def test_neutral_text_says_the_same(text, expected):
 @pytest.mark.parametrize("ask", [first_answer_request, verdict_request, reflection_request, improvement_request])
 def test_descriptions_come_along_without_markup(ask):
     question = replace(QUESTION, descriptions=("<think> Five <|image_pad|> apples.",))
-    attempt = {} if ask is first_answer_request else ATTEMPT
+    attempt = {"system": "answer"} if ask is first_answer_request else ATTEMPT
     assert ask(question, **attempt).descriptions == ("[think] Five [|image_pad|] apples.",)
 
 

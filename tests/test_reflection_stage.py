@@ -201,6 +201,28 @@ def test_stage_1_without_any_example_says_how_it_came_to_that(pool, tmp_path):
         assert not server.records  # every answer was on disk
 
 
+def test_what_failed_for_the_servers_sake_is_asked_again_by_the_next_start(tmp_path):
+    pool = write_pool(tmp_path, 12)
+    pool.write_text(pool.read_text().replace("number 005?", "number 005? [fault:error_503*7]"))  # the retries are 6
+    with serve(replies=replies(12)) as server:
+        config = config_of(pool, server.base_url, right_share=None, records=12, judge=None)
+        seen = []
+        for _ in range(3):
+            examples, statistics = run(config, tmp_path)
+            seen.append((len(examples), statistics["rejected"]))
+        assert seen == [(11, {"answer: server_error": 1}), (11, {"reflect: server_error": 1}), (12, {})]
+        assert len(server.records) == 2 * 12 + 7 + 7  # nothing else twice
+
+
+def test_verdicts_of_another_tolerance_are_refused(pool, tmp_path):
+    with serve(replies=replies(COUNT)) as server:
+        config = config_of(pool, server.base_url)
+        run(config, tmp_path)
+        lax = config.model_copy(update={"reward": config.reward.model_copy(update={"absolute_tolerance": 1.0})})
+        with pytest.raises(UserError, match=r"answers\.jsonl .*: grading\.absolute_tolerance=0\.0, now"):
+            run(lax, tmp_path)
+
+
 def test_models_of_texts_are_told_what_images_show(tmp_path):
     pool = write_pool(tmp_path, COUNT)
     records = [json.loads(line) | {"content": "<CAPTION>A patch.</CAPTION>"} for line in pool.read_text().splitlines()]

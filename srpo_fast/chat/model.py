@@ -85,9 +85,6 @@ class Usage:
 
 
 class ChatModel(Protocol):
-    @property
-    def name(self) -> str: ...  # for records and messages
-
     def ask(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply | ChatFailure]:
         """Exactly one result a request, in the order in which they finish; `requests` is read as results are taken.
 

@@ -86,6 +86,13 @@ class ReflectionConfig(Section):
     think_blocks: Literal[1, 2] = 1  # 2: the second answer is reasoned, too, as in stage 2; 1: as published
     leaks: Literal["count", "refuse"] = "count"  # reflections that merely state the answer
 
+    @field_validator("answerer")
+    @classmethod
+    def _sampled_as_the_policy(cls, answerer: EndpointConfig | None) -> EndpointConfig | None:
+        if answerer and (twice := answerer.model_fields_set & {"temperature", "max_tokens"}):
+            raise ValueError(f"first answers are sampled by reflection.{min(twice)}, whoever gives them; set that one")
+        return answerer
+
     @field_validator("teacher", mode="wrap")
     @classmethod
     def _one_of_three(cls, value: Any, validate: Callable[[Any], Any]) -> Any:

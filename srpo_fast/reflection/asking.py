@@ -7,12 +7,6 @@ from srpo_fast.batch import Question
 from srpo_fast.chat.model import ChatRequest
 from srpo_fast.image_marks import IMAGE_MARK
 
-FIRST_ANSWER_SYSTEM = (
-    "You solve problems carefully. Write your reasoning step by step between <think> and </think>, then nothing but "
-    "the final answer between <answer> and </answer>: for a multiple-choice problem the letter of the option, for a "
-    "quantity the number alone. Always write both parts, in this order, and nothing outside them."
-)
-
 JUDGE_SYSTEM = "You review how problems are reasoned about. You reply in JSON."
 _JUDGE = """Below are a problem and somebody's reasoning about it. Rate the reasoning as a piece of work:
 
@@ -72,8 +66,8 @@ REFLECTION_SCHEMA = _schema(reflection={"type": "string"})
 IMPROVEMENT_SCHEMA = _schema(reflection={"type": "string"}, improved_reasoning={"type": "string"})
 
 
-def first_answer_request(question: Question, system: str = FIRST_ANSWER_SYSTEM) -> ChatRequest:
-    """Asks for one think block and one answer block."""
+def first_answer_request(question: Question, system: str) -> ChatRequest:
+    """Asks the question alone. system: asks for one think block and one answer block."""
     return _request(question, system, _question_text(question), None)
 
 

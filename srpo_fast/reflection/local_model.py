@@ -9,6 +9,7 @@ from srpo_fast.chat.request_body import request_body
 from srpo_fast.config import EndpointConfig, LocalTeacherConfig
 from srpo_fast.rollout.chat_engine import ChatEngine, Said, Talk, Unfit
 
+_AS_A_SERVER = EndpointConfig(model="", key_env=None)  # whose messages are the model's
 ROUND = 4  # times max_num_seqs: asked together, and lost together by a kill
 
 
@@ -18,10 +19,6 @@ class LocalModel:
     def __init__(self, settings: LocalTeacherConfig, seed: int) -> None:
         self._settings, self._seed = settings, seed
         self._replies = self._failures = self._prompt_tokens = self._completion_tokens = 0
-
-    @property
-    def name(self) -> str:
-        return self._settings.path.name
 
     @property
     def usage(self) -> Usage:
@@ -47,7 +44,7 @@ class LocalModel:
                 engine.close()
 
     def _talk(self, request: ChatRequest) -> Talk:
-        body = request_body(request, EndpointConfig(model=self.name, key_env=None))  # the messages a server would get
+        body = request_body(request, _AS_A_SERVER)
         return Talk(messages=body["messages"], schema=request.schema)
 
     def _result(self, request: ChatRequest, said: Said | Unfit) -> ChatReply | ChatFailure:

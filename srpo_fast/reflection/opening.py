@@ -134,6 +134,7 @@ def _determined_by(config: Config) -> Settings:
         "pixels": [config.data.min_pixels, config.data.max_pixels],
         "answerer": of_model(answerer) if answerer else {"model": config.model.path, "dtype": config.model.dtype},
         "prompt": config.prompt.answer_system,
+        "grading": config.reward.model_dump(include={"relative_tolerance", "absolute_tolerance", "decimals"}),
         "temperature": settings.temperature,
         "max_tokens": settings.max_tokens,
     }
