@@ -64,7 +64,7 @@ class LocalTeacherConfig(Section):
     tp: Positive = 1
     max_prompt_tokens: Positive = 8192
     max_tokens: Positive = 2048
-    temperature: float = Field(default=0.7, ge=0.0)
+    temperature: float = Field(default=0.7, ge=0.0, le=2.0)  # vLLM takes no more
     max_num_seqs: Positive = 64
     kv_cache_gib: float = Field(default=4.0, gt=0.0)
 

@@ -1,5 +1,6 @@
 """A model directory as a ChatModel: sampled by vLLM in this process, held to the wanted JSON by its grammar."""
 
+import random
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -45,7 +46,8 @@ class LocalModel:
 
     def _talk(self, request: ChatRequest) -> Talk:
         body = request_body(request, _AS_A_SERVER)
-        return Talk(messages=body["messages"], schema=request.schema)
+        seed = random.Random(f"{self._seed}:{request.key}").getrandbits(31)  # no two share their random numbers
+        return Talk(messages=body["messages"], schema=request.schema, seed=seed)
 
     def _result(self, request: ChatRequest, said: Said | Unfit) -> ChatReply | ChatFailure:
         if isinstance(said, Unfit):
