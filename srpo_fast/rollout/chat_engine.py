@@ -56,6 +56,8 @@ class ChatEngine:
                 kv_cache_memory_bytes=int(settings.kv_cache_gib * 2**30),
                 limit_mm_per_prompt={"image": 8, "video": 0},
                 generation_config="vllm",
+                # blanks without end are valid JSON too; on a request vLLM ignores this flag
+                structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
                 use_tqdm_on_load=False,
             )
         self._settings = settings
@@ -91,7 +93,7 @@ class ChatEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
-        grammar = talk.schema and StructuredOutputsParams(json=talk.schema, disable_any_whitespace=True)
+        grammar = talk.schema and StructuredOutputsParams(json=talk.schema)
         return SamplingParams(
             temperature=self._settings.temperature,
             max_tokens=self._settings.max_tokens,
