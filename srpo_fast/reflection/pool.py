@@ -7,7 +7,8 @@ from pathlib import Path
 
 from srpo_fast.bad_record import BadRecord, Problem
 from srpo_fast.batch import Question
-from srpo_fast.reflection.records import Rejection, Step, one_line
+from srpo_fast.chat.replies import one_line
+from srpo_fast.reflection.records import Rejection, Step
 
 
 class Pool:
@@ -52,4 +53,4 @@ class Pool:
             try:
                 yield self.question(question_id)
             except BadRecord as error:
-                yield Rejection(id=question_id, step=Step.POOL, reason=error.reason, detail=one_line(error))
+                yield Rejection(id=question_id, step=Step.POOL, reason=error.reason, detail=one_line(str(error)))

@@ -75,10 +75,6 @@ class Rejection(Record):
     is_final: bool = True  # False: every start decides anew, as it follows from results, or a server was in trouble
 
 
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """What judge and teacher are shown."""
