@@ -214,6 +214,23 @@ def test_what_failed_for_the_servers_sake_is_asked_again_by_the_next_start(tmp_p
         assert len(server.records) == 2 * 12 + 7 + 7  # nothing else twice
 
 
+def test_what_failed_under_settings_that_gave_no_result_is_asked_again_under_others(pool, tmp_path):
+    with serve(replies=replies(COUNT)) as server:
+        config = config_of(pool, server.base_url, judge=None, teacher=ENDPOINT | {"base_url": server.base_url})
+        with serve(fault_rate=1.0, faults=("refusal",), max_faults=99) as other:
+            refusing = config_of(
+                pool, server.base_url, judge=None,
+                teacher=ENDPOINT | {"base_url": other.base_url, "model": "other", "reply_retries": 0},
+            )  # fmt: skip
+            with pytest.raises(UserError, match="reflect: refused 40"):
+                run(refusing, tmp_path)
+        answered = len(server.records)
+        examples, statistics = run(config, tmp_path)
+    assert len(examples) == 10
+    assert statistics["rejected"] == {}
+    assert len(server.records) == answered + 10  # the first answers stand
+
+
 def test_verdicts_of_another_tolerance_are_refused(pool, tmp_path):
     with serve(replies=replies(COUNT)) as server:
         config = config_of(pool, server.base_url)
