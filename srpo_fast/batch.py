@@ -26,6 +26,7 @@ class Question:
     images: tuple[Image.Image, ...]  # RGB, already of a size the model accepts (images.py)
     answer: str  # the ground truth
     image_files: tuple[Path | None, ...] = ()  # absolute, as read, an entry an image; None: bytes, or drawn
+    descriptions: tuple[str | None, ...] = ()  # in words, for models that see no images; an entry an image, or none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

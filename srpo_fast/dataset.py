@@ -58,7 +58,10 @@ class QuestionFile(Sequence[Question]):
         entry = parse_record(as_object(self._records.record(slot.number)))
         images = tuple(resize_once(load_image(source, self._image_root), **self._budget) for source in entry.images)
         files = tuple(image_file(source, self._image_root) for source in entry.images)
-        return Question(id=slot.id, text=entry.text, images=images, answer=entry.answer, image_files=files)
+        return Question(
+            id=slot.id, text=entry.text, images=images, answer=entry.answer, image_files=files,
+            descriptions=(entry.description,) if entry.description else (),
+        )  # fmt: skip
 
     def id(self, index: int) -> str:
         return self._slots[index].id

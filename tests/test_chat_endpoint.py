@@ -98,6 +98,16 @@ def test_a_model_of_texts_is_told_of_the_image(server):
     assert server.records[0].body["messages"][-1]["content"] == "(an image that you cannot see)how many? [0]"
 
 
+def test_a_model_of_texts_reads_what_the_images_show(server):
+    image = Image.new("RGB", (28, 28))
+    request = make_request(0, "<image> or <image>", images=(image, image), descriptions=("Ice <image>.", None))
+    list(make_endpoint(server, sees_images=False).ask([request]))
+    content = server.records[0].body["messages"][-1]["content"]
+    assert content == ("(an image that you cannot see; it shows: Ice <image>.) or (an image that you cannot see) [0]")
+    list(make_endpoint(server).ask([request]))
+    assert "Ice" not in str(server.records[1].body)
+
+
 def test_a_free_reply_may_be_cut_at_the_limit_and_says_so(server):
     (result,) = make_endpoint(server).ask([make_request(0, "[fault:length]", schema=None)])
     assert isinstance(result, ChatReply)

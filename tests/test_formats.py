@@ -12,7 +12,7 @@ from PIL import Image
 
 from srpo_fast.bad_record import BadRecord
 from srpo_fast.dataset import QuestionFile, read_questions
-from srpo_fast.formats.descriptions import description_in, read_descriptions
+from srpo_fast.formats.descriptions import read_descriptions
 from srpo_fast.formats.entry import Entry
 from srpo_fast.formats.recognise import FIELDS, as_object, parse_record
 from srpo_fast.formats.writers import write_parquet, write_rl_lines
@@ -135,7 +135,8 @@ MATHV360K = {
     ],
 )
 def test_every_layout_is_understood(record, text, images, answer):
-    assert parse_record(record) == Entry(text=text, images=images, answer=answer)
+    entry = parse_record(record)
+    assert (entry.text, entry.images, entry.answer) == (text, images, answer)
 
 
 @pytest.mark.parametrize(
@@ -251,16 +252,33 @@ def test_a_chat_that_mentions_the_mark_has_no_image_there():
     assert parse_record(record).text == "<image>What does < image> mean? < image>"
 
 
-def test_descriptions(tmp_path):
-    assert description_in(LLAVA_COT["conversations"][1]["value"]) == "Ice and steam."
-    assert description_in(MULBERRY["messages"][1]["content"]) == "Three cubes."
-    assert description_in("nothing of the kind") is None
+POOL = {"query": "Find x.", "image": "a.png", "answer": "3", "content": "<CAPTION> A line.</CAPTION>"}
+
+
+@pytest.mark.parametrize(
+    ("record", "description"),
+    [
+        (LLAVA_COT, "Ice and steam."),
+        (MULBERRY, "Three cubes."),
+        (MATHV360K, None),
+        (POOL, "A line."),
+        (POOL | {"content": None}, None),
+        (POOL | {"content": "<CAPTION> </CAPTION>"}, None),
+        (POOL | {"image": ["a.png", "b.png"], "query": "<image><image>?"}, None),  # of which one, no one knows
+    ],
+)
+def test_what_a_rationale_says_about_the_image(record, description):
+    assert parse_record(record).description == description
+
+
+def test_a_file_of_descriptions(tmp_path):
     lines = [{"image": "a.png", "description": "A line."}, {"image": "b.png", "description": ""}]
     (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert read_descriptions(tmp_path / "d.jsonl") == {"a.png": "A line.", "b.png": ""}
+    root = tmp_path / "images"
+    assert read_descriptions(tmp_path / "d.jsonl", root) == {root / "a.png": "A line.", root / "b.png": ""}
     (tmp_path / "d.jsonl").write_text('{"image": "a.png"}')
-    with pytest.raises(ValueError, match=r"d\.jsonl, line 1: expected texts in image and description, got image"):
-        read_descriptions(tmp_path / "d.jsonl")
+    with pytest.raises(ValueError, match=r"d\.jsonl, line 1: expected a path in image and a text in desc.*, got image"):
+        read_descriptions(tmp_path / "d.jsonl", root)
 
 
 # --- files ---

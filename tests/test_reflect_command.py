@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,11 @@ from pathlib import Path
 import pytest
 
 from srpo_fast import cli
+from srpo_fast.embedded.task import direct_answer, load_samples
 from srpo_fast.monitor.run_directory import read_jsonl
+from srpo_fast.reflection.answers import asked
+from srpo_fast.reflection.journal import Journal
+from srpo_fast.reflection.records import FirstAnswer
 from tests.chat_server import TRANSPORT_FAULTS, serve
 from tests.launch import ROOT, hear_interrupts
 from tests.reflect_case import overrides, replies, write_pool
@@ -108,6 +113,48 @@ def test_other_settings_and_a_second_writer_are_refused_in_one_line(pool, tmp_pa
         assert "answers.jsonl holds results of other settings: temperature=0.2, now temperature=0.9; take" in err
         assert err.count("\n") == 1
         assert len(server.records) == before
+
+
+def test_policy_and_teacher_share_a_process_one_engine_after_the_other(untrained_model, tmp_path):
+    teacher = tmp_path / "teacher"
+    shutil.copytree(untrained_model, teacher)
+    config = json.loads((teacher / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 8192  # the teacher's instructions are long in single letters
+    (teacher / "config.json").write_text(json.dumps(config))
+    out = tmp_path / "out"
+    out.mkdir()
+    samples = load_samples("train", 8, 0)
+    answers = Journal(out / "answers.jsonl", FirstAnswer)
+    for sample in samples[:6]:  # of an earlier process; random weights do not write the form
+        answers.write(
+            FirstAnswer(
+                **asked(sample.question), text=direct_answer(sample), is_finished=True, is_right=True, prompt_tokens=1,
+                completion_tokens=1,
+            )
+        )  # fmt: skip
+    answers.close()
+    # its tokens are drawn almost evenly, and one in a few hundred ends the string
+    local = {
+        "path": str(teacher), "dtype": "float32", "max_prompt_tokens": 4096, "max_tokens": 600, "temperature": 2.0,
+        "max_num_seqs": 8, "kv_cache_gib": 0.125,
+    }  # fmt: skip
+    reflection = {
+        "teacher": local, "prompts": 8, "records": 6, "right_share": None, "max_tokens": 8, "think_blocks": 1,
+    }  # fmt: skip
+    command = [
+        str(Path(sys.executable).with_name("srpo")), "reflect", "--json", "--out", str(out), f"run.dir={tmp_path}/run",
+        f"model.path={untrained_model}", "rollout.kv_cache_gib=0.0625", "rollout.max_num_seqs=8",
+        f"reflection={json.dumps(reflection)}",
+    ]  # fmt: skip
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert "error: stage 1 ends without an example" in result.stderr, result.stderr[-4000:]  # there are tags in them
+    assert result.returncode == 2
+    statistics = json.loads((out / "statistics.json").read_text())
+    assert statistics["first_answers"]["all"] == 8
+    assert statistics["rejected"]["answer: cut_off"] == 2  # by the policy
+    assert statistics["usage"]["reflections"]["requests"] == 6
+    reflections = [line["text"] for line in read_jsonl(out / "reflections.jsonl")]
+    assert len(set(reflections)) == len(reflections) > 0  # no two draw the same random numbers
 
 
 def test_neither_vllm_nor_transformers_is_imported_where_servers_do_all_the_work():

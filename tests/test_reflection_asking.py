@@ -1,5 +1,7 @@
 """What models are asked: the right things in hand, none of the wrong ones, and no markup that would do something."""
 
+from dataclasses import replace
+
 import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
@@ -23,10 +25,9 @@ ATTEMPT = {"think": "I count five.", "answer": "5"}
 
 
 def test_the_first_answer_is_asked_of_the_question_alone():
-    request = first_answer_request(QUESTION)
+    request = first_answer_request(QUESTION, "answer")
     assert (request.key, request.text, request.images, request.schema) == ("q-1", QUESTION.text, (IMAGE,), None)
-    assert all(tag in (request.system or "") for tag in ("<think>", "</think>", "<answer>", "</answer>"))
-    assert first_answer_request(QUESTION, "answer").system == "answer"
+    assert request.system == "answer"
 
 
 def test_the_judge_sees_the_reasoning_and_not_the_ground_truth():
@@ -82,7 +83,7 @@ def test_markup_in_texts_does_nothing(ask):
 
 def test_markup_in_a_question_alone_does_nothing():
     question = Question(id="q", text="<image>Write <answer> twice", images=(IMAGE,), answer="1")
-    assert first_answer_request(question).text == "<image>Write [answer] twice"
+    assert first_answer_request(question, "answer").text == "<image>Write [answer] twice"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,13 @@ def test_markup_in_a_question_alone_does_nothing():
 def test_neutral_text_says_the_same(text, expected):
     assert neutral(text) == expected
     assert neutral(expected) == expected
+
+
+@pytest.mark.parametrize("ask", [first_answer_request, verdict_request, reflection_request, improvement_request])
+def test_descriptions_come_along_without_markup(ask):
+    question = replace(QUESTION, descriptions=("<think> Five <|image_pad|> apples.",))
+    attempt = {"system": "answer"} if ask is first_answer_request else ATTEMPT
+    assert ask(question, **attempt).descriptions == ("[think] Five [|image_pad|] apples.",)
 
 
 def test_empty_parts_are_said_to_be_empty():

@@ -17,7 +17,7 @@ from srpo_fast.reflection.opening import open_stage_1
 from srpo_fast.reflection.stage import write_examples
 from srpo_fast.responses import parse
 from tests.chat_server import REPLY_FAULTS, TRANSPORT_FAULTS, ChatServer, serve
-from tests.reflect_case import config_of, replies, write_pool
+from tests.reflect_case import ENDPOINT, config_of, replies, write_pool
 
 ALONE = Parallel(rank=0, world=1, tp=1, pp=1, device=torch.device("cpu"))
 COUNT = 60
@@ -199,6 +199,71 @@ def test_stage_1_without_any_example_says_how_it_came_to_that(pool, tmp_path):
         with pytest.raises(UserError, match="without an example"):
             run(config_of(pool, server.base_url), tmp_path / "out")
         assert not server.records  # every answer was on disk
+
+
+def test_what_failed_for_the_servers_sake_is_asked_again_by_the_next_start(tmp_path):
+    pool = write_pool(tmp_path, 12)
+    pool.write_text(pool.read_text().replace("number 005?", "number 005? [fault:error_503*7]"))  # the retries are 6
+    with serve(replies=replies(12)) as server:
+        config = config_of(pool, server.base_url, right_share=None, records=12, judge=None)
+        seen = []
+        for _ in range(3):
+            examples, statistics = run(config, tmp_path)
+            seen.append((len(examples), statistics["rejected"]))
+        assert seen == [(11, {"answer: server_error": 1}), (11, {"reflect: server_error": 1}), (12, {})]
+        assert len(server.records) == 2 * 12 + 7 + 7  # nothing else twice
+
+
+def test_what_failed_under_settings_that_gave_no_result_is_asked_again_under_others(pool, tmp_path):
+    with serve(replies=replies(COUNT)) as server:
+        config = config_of(pool, server.base_url, judge=None, teacher=ENDPOINT | {"base_url": server.base_url})
+        with serve(fault_rate=1.0, faults=("refusal",), max_faults=99) as other:
+            refusing = config_of(
+                pool, server.base_url, judge=None,
+                teacher=ENDPOINT | {"base_url": other.base_url, "model": "other", "reply_retries": 0},
+            )  # fmt: skip
+            with pytest.raises(UserError, match="reflect: refused 40"):
+                run(refusing, tmp_path)
+        answered = len(server.records)
+        examples, statistics = run(config, tmp_path)
+    assert len(examples) == 10
+    assert statistics["rejected"] == {}
+    assert len(server.records) == answered + 10  # the first answers stand
+
+
+def test_verdicts_of_another_tolerance_are_refused(pool, tmp_path):
+    with serve(replies=replies(COUNT)) as server:
+        config = config_of(pool, server.base_url)
+        run(config, tmp_path)
+        lax = config.model_copy(update={"reward": config.reward.model_copy(update={"absolute_tolerance": 1.0})})
+        with pytest.raises(UserError, match=r"answers\.jsonl .*: grading\.absolute_tolerance=0\.0, now"):
+            run(lax, tmp_path)
+
+
+def test_models_of_texts_are_told_what_images_show(tmp_path):
+    pool = write_pool(tmp_path, COUNT)
+    records = [json.loads(line) | {"content": "<CAPTION>A patch.</CAPTION>"} for line in pool.read_text().splitlines()]
+    pool.write_text("\n".join(map(json.dumps, records)))
+    (tmp_path / "d.jsonl").write_text(json.dumps({"image": "7.png", "description": "A square."}))
+    with serve(replies=replies(COUNT)) as server:
+        teacher = ENDPOINT | {"base_url": server.base_url, "sees_images": False}
+        config = config_of(
+            pool, server.base_url, prompts=COUNT, records=COUNT, right_share=None, judge=None, teacher=teacher,
+            descriptions=str(tmp_path / "d.jsonl"),
+        )  # fmt: skip
+        run(config, tmp_path / "out")
+        texts = {record.text for record in server.records if "it shows" in record.text}
+        assert len(texts) == COUNT  # every reflection; the answerer sees the images
+        for text in texts:
+            shown = "A square." if "number 007?" in text else "A patch."
+            assert f"it shows: {shown})What is number" in text
+
+        (tmp_path / "d.jsonl").write_text(json.dumps({"image": "7.png", "description": "A circle."}) + "\n\n")
+        with pytest.raises(UserError, match=r"reflections\.jsonl .*: teacher\.descriptions_bytes=\d+, now teacher"):
+            run(config, tmp_path / "out")
+        (tmp_path / "d.jsonl").write_text(json.dumps({"image": "images/7.png", "description": "A circle."}))
+        with pytest.raises(UserError, match=r"d\.jsonl describes no image of .*pool\.jsonl"):
+            run(config, tmp_path / "out")
 
 
 def test_a_server_that_is_gone_ends_it_and_the_next_start_goes_on(pool, tmp_path):

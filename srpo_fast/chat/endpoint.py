@@ -37,10 +37,6 @@ class Endpoint:
         self._failures_in_a_row = 0
 
     @property
-    def name(self) -> str:
-        return self._settings.model
-
-    @property
     def usage(self) -> Usage:
         return self._meter.usage
 

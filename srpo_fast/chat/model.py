@@ -16,6 +16,7 @@ class ChatRequest:
     system: str | None
     text: str  # the user's message with one "<image>" mark for every image, in order
     images: tuple[Image.Image, ...]
+    descriptions: tuple[str | None, ...] = ()  # of the images, for a model that does not see them; empty: of none
     schema: dict[str, Any] | None  # the JSON schema that the reply must satisfy; None: free text
 
 
@@ -84,9 +85,6 @@ class Usage:
 
 
 class ChatModel(Protocol):
-    @property
-    def name(self) -> str: ...  # for records and messages
-
     def ask(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply | ChatFailure]:
         """Exactly one result a request, in the order in which they finish; `requests` is read as results are taken.
 

@@ -3,6 +3,7 @@
 import base64
 import json
 from io import BytesIO
+from itertools import chain
 from typing import Any
 
 from PIL import Image
@@ -10,8 +11,6 @@ from PIL import Image
 from srpo_fast.chat.model import ChatRequest
 from srpo_fast.config import EndpointConfig
 from srpo_fast.image_marks import IMAGE_MARK
-
-UNSEEN_IMAGE = "(an image that you cannot see)"
 
 
 def request_body(request: ChatRequest, settings: EndpointConfig) -> dict[str, Any]:
@@ -44,12 +43,18 @@ def _content(request: ChatRequest, settings: EndpointConfig) -> str | list[dict[
     if request.schema is not None and settings.structured != "json_schema":
         texts[-1] += f"\n\n{told_in_words(request.schema)}"
     if not request.images or not settings.sees_images:
-        return UNSEEN_IMAGE.join(texts)
+        unseen = [unseen_image(each) for each in request.descriptions or (None,) * len(request.images)]
+        return "".join(chain(*zip(texts, [*unseen, ""], strict=True)))
     parts: list[dict[str, Any]] = []
     for i, text in enumerate(texts):
         parts += [{"type": "image_url", "image_url": {"url": data_url(request.images[i - 1])}}] if i else []
         parts += [{"type": "text", "text": text}] if text else []
     return parts
+
+
+def unseen_image(description: str | None) -> str:
+    """What a model that sees no images reads in the place of one."""
+    return f"(an image that you cannot see{f'; it shows: {description.strip()}' if description else ''})"
 
 
 def data_url(image: Image.Image) -> str:

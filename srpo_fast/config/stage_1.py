@@ -26,7 +26,7 @@ class EndpointConfig(Section):
     temperature: Annotated[float, Field(ge=0.0)] | None = None  # None: the server's
     max_tokens: Positive = 4096  # of a reply, thoughts included
     max_tokens_name: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
-    sees_images: bool = True  # False: a text-only model, which is told that there is an image
+    sees_images: bool = True  # False: a text-only model, which gets the image's description if there is one
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"  # what the server understands
     price_per_million_prompt_tokens: Annotated[float, Field(ge=0.0)] | None = None  # dollars
     price_per_million_completion_tokens: Annotated[float, Field(ge=0.0)] | None = None
@@ -64,7 +64,7 @@ class LocalTeacherConfig(Section):
     tp: Positive = 1
     max_prompt_tokens: Positive = 8192
     max_tokens: Positive = 2048
-    temperature: float = Field(default=0.7, ge=0.0)
+    temperature: float = Field(default=0.7, ge=0.0, le=2.0)  # vLLM takes no more
     max_num_seqs: Positive = 64
     kv_cache_gib: float = Field(default=4.0, gt=0.0)
 
@@ -75,6 +75,7 @@ class ReflectionConfig(Section):
     teacher: Literal["embedded"] | EndpointConfig | LocalTeacherConfig
     pool: str | None = None  # a file of questions, or "embedded"; None: data.train
     image_root: Path | None = None  # relative image paths of that file start here; None: its folder
+    descriptions: Path | None = None  # a file of {image, description}, for models that see no images
     prompts: Positive = 100_000  # questions drawn from the pool and answered
     records: Positive = 10_000  # SFT examples wanted
     answerer: EndpointConfig | None = None  # who gives the first answers; None: the policy, in this process
@@ -84,6 +85,13 @@ class ReflectionConfig(Section):
     right_share: Fraction | None = 0.3  # of first answers among the records; None: as sampled
     think_blocks: Literal[1, 2] = 1  # 2: the second answer is reasoned, too, as in stage 2; 1: as published
     leaks: Literal["count", "refuse"] = "count"  # reflections that merely state the answer
+
+    @field_validator("answerer")
+    @classmethod
+    def _sampled_as_the_policy(cls, answerer: EndpointConfig | None) -> EndpointConfig | None:
+        if answerer and (twice := answerer.model_fields_set & {"temperature", "max_tokens"}):
+            raise ValueError(f"first answers are sampled by reflection.{min(twice)}, whoever gives them; set that one")
+        return answerer
 
     @field_validator("teacher", mode="wrap")
     @classmethod

@@ -54,7 +54,7 @@ def parse_messages(record: dict[str, Any]) -> Entry:
             "bad_question", f"field messages: expected texts of a user and an assistant, got {show(messages)}"
         )
     question, written = turns[0]["content"], turns[1]["content"]
-    return make_entry(_QUESTION_LABEL.sub(r"\1", question), image_fields(record), _answer_in(written))
+    return make_entry(_QUESTION_LABEL.sub(r"\1", question), image_fields(record), _answer_in(written), written)
 
 
 def _answer_in(written: str) -> str:

@@ -1,5 +1,6 @@
 """The neutral form of a record: a question whose images are not yet decoded, and the fields it is made of."""
 
+import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from srpo_fast.bad_record import BadRecord
 from srpo_fast.image_marks import IMAGE_MARK
 from srpo_fast.images import ImageSource
 
+_CAPTION = re.compile(r"<CAPTION>(.*?)</CAPTION>", re.DOTALL)
+_MULBERRY = re.compile(r"### Image Description:(.*?)###", re.DOTALL)
 _SHORT = reprlib.Repr()  # nor deep: a value may be nested to the limit of recursion
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -20,15 +23,17 @@ class Entry:
     text: str  # one mark for every image
     images: tuple[ImageSource, ...]
     answer: str  # the ground truth
+    description: str | None = None  # of its one image, where the source has a rationale that begins with it
 
 
-def make_entry(text: str, images: tuple[ImageSource, ...], answer: str) -> Entry:
+def make_entry(text: str, images: tuple[ImageSource, ...], answer: str, rationale: str = "") -> Entry:
     """An entry whose marks and images match; images without any mark go before the text.
 
     Raises BadRecord for other numbers of marks: a mark too many may be a lost image as well as a word. And for texts
     that no file can hold: JSON can spell halves of characters.
     """
-    for written in (text, answer, *(image for image in images if isinstance(image, str))):
+    description = description_in(rationale) if len(images) == 1 else None
+    for written in (text, answer, description or "", *(image for image in images if isinstance(image, str))):
         try:
             written.encode()
         except UnicodeEncodeError as error:
@@ -44,7 +49,13 @@ def make_entry(text: str, images: tuple[ImageSource, ...], answer: str) -> Entry
         )
     if not text.replace(IMAGE_MARK, "").strip():
         raise BadRecord("bad_question", f"expected a question, got no words beside {len(images)} images")
-    return Entry(text=text, images=images, answer=answer)
+    return Entry(text=text, images=images, answer=answer, description=description)
+
+
+def description_in(rationale: str) -> str | None:
+    """What the rationale of a LLaVA-CoT or Mulberry record says about its image; None: nothing."""
+    found = _CAPTION.search(rationale) or _MULBERRY.search(rationale)
+    return found[1].strip() or None if found else None
 
 
 def text_field(record: Mapping[str, Any], name: str) -> str:

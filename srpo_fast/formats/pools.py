@@ -29,14 +29,18 @@ def parse_problem(record: dict[str, Any]) -> Entry:
 def parse_query(record: dict[str, Any]) -> Entry:
     """A source pool's record, or one of answer_eval, whose `answer` is the policy's and not the truth."""
     truth = "standard_answer" if "standard_answer" in record else "answer"
-    return make_entry(text_field(record, "query"), image_fields(record), answer_field(record, truth))
+    rationale = record.get("content")
+    return make_entry(
+        text_field(record, "query"), image_fields(record), answer_field(record, truth),
+        rationale if isinstance(rationale, str) else "",
+    )  # fmt: skip
 
 
 def parse_conversations(record: dict[str, Any]) -> Entry:
     """The first question of a LLaVA-CoT or MathV360K conversation and the answer that closes the reply to it."""
     match record["conversations"]:
         case [{"from": "human", "value": str(question)}, {"from": "gpt", "value": str(reply)}, *_]:
-            return make_entry(question, image_fields(record), _conclusion(reply))
+            return make_entry(question, image_fields(record), _conclusion(reply), reply)
     raise BadRecord(
         "bad_question",
         f"field conversations: expected texts from human and gpt, got {show(record['conversations'])}",

@@ -19,7 +19,7 @@ PARSERS: dict[str, Callable[[dict[str, Any]], Entry]] = {
 }
 _VERL = {"prompt", "reward_model"}
 # what any parser looks at: other columns of a table are not even read
-FIELDS = {*PARSERS, *_VERL, "id", "answer", "standard_answer", "image", "images"}
+FIELDS = {*PARSERS, *_VERL, "id", "answer", "standard_answer", "image", "images", "content"}
 
 
 def as_object(record: Any) -> dict[str, Any]:

@@ -7,12 +7,6 @@ from srpo_fast.batch import Question
 from srpo_fast.chat.model import ChatRequest
 from srpo_fast.image_marks import IMAGE_MARK
 
-FIRST_ANSWER_SYSTEM = (
-    "You solve problems carefully. Write your reasoning step by step between <think> and </think>, then nothing but "
-    "the final answer between <answer> and </answer>: for a multiple-choice problem the letter of the option, for a "
-    "quantity the number alone. Always write both parts, in this order, and nothing outside them."
-)
-
 JUDGE_SYSTEM = "You review how problems are reasoned about. You reply in JSON."
 _JUDGE = """Below are a problem and somebody's reasoning about it. Rate the reasoning as a piece of work:
 
@@ -72,17 +66,15 @@ REFLECTION_SCHEMA = _schema(reflection={"type": "string"})
 IMPROVEMENT_SCHEMA = _schema(reflection={"type": "string"}, improved_reasoning={"type": "string"})
 
 
-def first_answer_request(question: Question, system: str = FIRST_ANSWER_SYSTEM) -> ChatRequest:
-    """Asks for one think block and one answer block."""
-    return ChatRequest(
-        key=question.id, system=system, text=_question_text(question), images=question.images, schema=None
-    )
+def first_answer_request(question: Question, system: str) -> ChatRequest:
+    """Asks the question alone. system: asks for one think block and one answer block."""
+    return _request(question, system, _question_text(question), None)
 
 
 def verdict_request(question: Question, *, think: str, answer: str) -> ChatRequest:
     """Asks how good the reasoning is, right or wrong: a score from 1 to 5 and the reason (VERDICT_SCHEMA)."""
     text = _sections(_JUDGE, question, ("Reasoning", think), ("Answer it arrives at", answer))
-    return ChatRequest(key=question.id, system=JUDGE_SYSTEM, text=text, images=question.images, schema=VERDICT_SCHEMA)
+    return _request(question, JUDGE_SYSTEM, text, VERDICT_SCHEMA)
 
 
 def reflection_request(question: Question, *, think: str, answer: str) -> ChatRequest:
@@ -105,7 +97,14 @@ def _teacher_request(task: str, question: Question, think: str, answer: str, sch
         task, question, ("Reasoning of the attempt", think), ("Answer of the attempt", answer),
         ("Solution key, which must stay secret", question.answer),
     )  # fmt: skip
-    return ChatRequest(key=question.id, system=TEACHER_SYSTEM, text=text, images=question.images, schema=schema)
+    return _request(question, TEACHER_SYSTEM, text, schema)
+
+
+def _request(question: Question, system: str, text: str, schema: dict[str, Any] | None) -> ChatRequest:
+    descriptions = tuple(each and neutral(each) for each in question.descriptions)
+    return ChatRequest(
+        key=question.id, system=system, text=text, images=question.images, descriptions=descriptions, schema=schema
+    )
 
 
 def _sections(task: str, question: Question, *sections: tuple[str, str]) -> str:

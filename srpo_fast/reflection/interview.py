@@ -32,7 +32,10 @@ def interview(
     for result in model.ask(requests()):
         item = under_way.pop(result.key)
         if isinstance(result, ChatFailure):
-            yield Rejection(id=result.key, step=step, reason=result.reason, detail=result.detail)
+            yield Rejection(
+                id=result.key, step=step, reason=result.reason, detail=result.detail,
+                is_final=not result.reason.may_pass,
+            )  # fmt: skip
         else:
             yield item, result
     yield from unusable

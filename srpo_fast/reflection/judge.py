@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from srpo_fast.chat.model import ChatModel, ChatRequest
+from srpo_fast.chat.replies import one_line
 from srpo_fast.reflection.asking import verdict_request
 from srpo_fast.reflection.interview import interview
 from srpo_fast.reflection.records import Case, Judgement, Reason, Rejection, Step
@@ -33,10 +34,8 @@ def check_quality(judgement: Judgement, threshold: int) -> Rejection | None:
     """Why the answer is not worth a reflection; None when it is."""
     if judgement.quality >= threshold:
         return None
-    detail = f"quality {judgement.quality} of 5, wanted {threshold}: {judgement.comment:.200}"
-    return Rejection(
-        id=judgement.id, step=Step.JUDGE, reason=Reason.LOW_QUALITY, detail=" ".join(detail.split()), is_final=False
-    )
+    detail = one_line(f"quality {judgement.quality} of 5, wanted {threshold}: {judgement.comment}")
+    return Rejection(id=judgement.id, step=Step.JUDGE, reason=Reason.LOW_QUALITY, detail=detail, is_final=False)
 
 
 def _request(case: Case) -> ChatRequest:

@@ -1,5 +1,6 @@
 """A model directory as a ChatModel: sampled by vLLM in this process, held to the wanted JSON by its grammar."""
 
+import random
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -9,6 +10,7 @@ from srpo_fast.chat.request_body import request_body
 from srpo_fast.config import EndpointConfig, LocalTeacherConfig
 from srpo_fast.rollout.chat_engine import ChatEngine, Said, Talk, Unfit
 
+_AS_A_SERVER = EndpointConfig(model="", key_env=None)  # whose messages are the model's
 ROUND = 4  # times max_num_seqs: asked together, and lost together by a kill
 
 
@@ -18,10 +20,6 @@ class LocalModel:
     def __init__(self, settings: LocalTeacherConfig, seed: int) -> None:
         self._settings, self._seed = settings, seed
         self._replies = self._failures = self._prompt_tokens = self._completion_tokens = 0
-
-    @property
-    def name(self) -> str:
-        return self._settings.path.name
 
     @property
     def usage(self) -> Usage:
@@ -47,8 +45,9 @@ class LocalModel:
                 engine.close()
 
     def _talk(self, request: ChatRequest) -> Talk:
-        body = request_body(request, EndpointConfig(model=self.name, key_env=None))  # the messages a server would get
-        return Talk(messages=body["messages"], schema=request.schema)
+        body = request_body(request, _AS_A_SERVER)
+        seed = random.Random(f"{self._seed}:{request.key}").getrandbits(31)  # no two share their random numbers
+        return Talk(messages=body["messages"], schema=request.schema, seed=seed)
 
     def _result(self, request: ChatRequest, said: Said | Unfit) -> ChatReply | ChatFailure:
         if isinstance(said, Unfit):

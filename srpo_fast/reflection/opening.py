@@ -5,13 +5,16 @@ What only some runs need (vLLM, the embedded task with transformers) is imported
 """
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srpo_fast.batch import Question
 from srpo_fast.chat.endpoint import Endpoint
-from srpo_fast.config import EMBEDDED, Config, ConfigError, EndpointConfig, LocalTeacherConfig
-from srpo_fast.dataset import read_questions
+from srpo_fast.config import EMBEDDED, Config, ConfigError, EndpointConfig, LocalTeacherConfig, UserError
+from srpo_fast.dataset import QuestionFile, read_questions
+from srpo_fast.formats.descriptions import read_descriptions
+from srpo_fast.images import image_file
 from srpo_fast.monitor.progress import Phases
 from srpo_fast.monitor.run_directory import RunDirectory
 from srpo_fast.reflection.answers import EndpointAnswerer
@@ -53,12 +56,26 @@ def open_stage_1(config: Config, root: Path | None, display: Phases) -> Stage1:
 def _open_pool(config: Config) -> Pool:
     assert config.reflection is not None
     source = config.reflection.pool or config.data.train
+    if source == EMBEDDED and config.reflection.descriptions:
+        raise ConfigError("reflection.descriptions is about image files, and embedded questions have none; set null")
     if source == EMBEDDED:  # an endless list in an order of chance: its first questions are as good a draw as any
         questions = [sample.question for sample in _embedded_samples(config)]
         return Pool(questions, [question.id for question in questions])
     root = config.reflection.image_root if config.reflection.pool else config.data.image_root
     file = read_questions(Path(source), root, min_pixels=config.data.min_pixels, max_pixels=config.data.max_pixels)
-    return Pool(file, [file.id(index) for index in range(len(file))], file.problems)
+    descriptions = _descriptions(config.reflection.descriptions, file) if config.reflection.descriptions else None
+    return Pool(file, [file.id(index) for index in range(len(file))], file.problems, descriptions)
+
+
+def _descriptions(path: Path, file: QuestionFile) -> dict[Path, str]:
+    descriptions = read_descriptions(path, file.image_root)
+    shown = {image_file(source, file.image_root) for index in range(len(file)) for source in file.entry(index).images}
+    if not shown & descriptions.keys():
+        raise UserError(
+            f"reflection.descriptions={path} describes no image of {file.path}: expected its images to be written as "
+            f"there, or with paths from {file.image_root}"
+        )
+    return descriptions
 
 
 def _embedded_samples(config: Config) -> "list[Sample]":
@@ -109,26 +126,30 @@ def _determined_by(config: Config) -> Settings:
     settings = config.reflection
     assert settings is not None
     source = settings.pool or config.data.train
-    answerer = settings.answerer
+    answerer, of_model = settings.answerer, partial(_of_model, descriptions=settings.descriptions)
     answers = {
         "pool": Path(source).name,
         "pool_bytes": None if source == EMBEDDED else Path(source).stat().st_size,
         "seed": config.run.seed,
         "pixels": [config.data.min_pixels, config.data.max_pixels],
-        "answerer": _of_endpoint(answerer) if answerer else {"model": config.model.path, "dtype": config.model.dtype},
+        "answerer": of_model(answerer) if answerer else {"model": config.model.path, "dtype": config.model.dtype},
         "prompt": config.prompt.answer_system,
+        "grading": config.reward.model_dump(include={"relative_tolerance", "absolute_tolerance", "decimals"}),
         "temperature": settings.temperature,
         "max_tokens": settings.max_tokens,
     }
-    judgements = {"judge": settings.judge and _of_endpoint(settings.judge.endpoint), "asked": _wording(verdict_request)}
+    judgements = {"judge": settings.judge and of_model(settings.judge.endpoint), "asked": _wording(verdict_request)}
     ask = improvement_request if settings.think_blocks == 2 else reflection_request
     teacher = settings.teacher
-    reflections = {"teacher": teacher if isinstance(teacher, str) else _of_endpoint(teacher), "asked": _wording(ask)}
+    reflections = {"teacher": teacher if isinstance(teacher, str) else of_model(teacher), "asked": _wording(ask)}
     return {ANSWERS: answers, JUDGEMENTS: judgements, REFLECTIONS: reflections}
 
 
-def _of_endpoint(endpoint: EndpointConfig | LocalTeacherConfig) -> dict[str, Any]:
-    return endpoint.model_dump(mode="json", exclude=_HOW_TO_ASK)
+def _of_model(model: EndpointConfig | LocalTeacherConfig, descriptions: Path | None) -> dict[str, Any]:
+    settings = model.model_dump(mode="json", exclude=_HOW_TO_ASK)
+    if isinstance(model, EndpointConfig) and not model.sees_images and descriptions:
+        settings |= {"descriptions": descriptions.name, "descriptions_bytes": descriptions.stat().st_size}
+    return settings
 
 
 def _wording(request: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 from srpo_fast.answer_format import one_answer_format
 from srpo_fast.bad_record import BadRecord
 from srpo_fast.batch import Completion, Group, Prompt, Question
+from srpo_fast.chat.replies import one_line
 from srpo_fast.config import Config
 from srpo_fast.grading.grader import Grader
 from srpo_fast.monitor.progress import Phases
@@ -15,7 +16,7 @@ from srpo_fast.parallel import Parallel, merge_over_world
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.reflection.answers import Advance, asked
 from srpo_fast.reflection.opening import open_stage_1
-from srpo_fast.reflection.records import FirstAnswer, Rejection, Step, one_line
+from srpo_fast.reflection.records import FirstAnswer, Rejection, Step
 from srpo_fast.reflection.stage import write_examples
 from srpo_fast.rollout import RolloutEngine, Sampling, sample_groups
 from srpo_fast.sources import resolve_model
@@ -71,7 +72,7 @@ class PolicyAnswerer:
         try:
             return self._encoder.encode(member, self._system_prompt)
         except BadRecord as error:
-            return Rejection(id=member.id, step=Step.ANSWER, reason=error.reason, detail=one_line(error))
+            return Rejection(id=member.id, step=Step.ANSWER, reason=error.reason, detail=one_line(str(error)))
 
 
 def _first_answer(prompt: Prompt, completion: Completion, *, is_right: bool) -> FirstAnswer:

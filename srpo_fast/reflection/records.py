@@ -72,11 +72,7 @@ class Rejection(Record):
     step: str  # a Step
     reason: str
     detail: str  # one line
-    is_final: bool = True  # False: it follows from results and settings, and is decided anew at every start
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    is_final: bool = True  # False: every start decides anew, as it follows from results, or a server was in trouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from srpo_fast.rollout import vllm_touch_points
 class Talk:
     messages: list[dict[str, Any]]  # of OpenAI's form
     schema: dict[str, Any] | None  # of the JSON to say; the grammar holds the model to it
+    seed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +56,11 @@ class ChatEngine:
                 kv_cache_memory_bytes=int(settings.kv_cache_gib * 2**30),
                 limit_mm_per_prompt={"image": 8, "video": 0},
                 generation_config="vllm",
+                # blanks without end are valid JSON too; on a request vLLM ignores this flag
+                structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
                 use_tqdm_on_load=False,
             )
         self._settings = settings
-        self._seed = seed
 
     def chat(self, talks: Sequence[Talk]) -> list[Said | Unfit]:
         """What the model says to each, or why it cannot be asked."""
@@ -66,7 +68,7 @@ class ChatEngine:
 
         try:
             outputs = self._llm.chat(
-                [talk.messages for talk in talks], [self._sampling(talk.schema) for talk in talks], use_tqdm=False
+                [talk.messages for talk in talks], [self._sampling(talk) for talk in talks], use_tqdm=False
             )
         except VLLMClientError as error:  # one of them is at fault, mostly by its length
             if len(talks) == 1:
@@ -87,14 +89,14 @@ class ChatEngine:
         del self._llm
         gc.collect()
 
-    def _sampling(self, schema: dict[str, Any] | None) -> Any:
+    def _sampling(self, talk: Talk) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
-        grammar = None if schema is None else StructuredOutputsParams(json=schema, disable_any_whitespace=True)
+        grammar = talk.schema and StructuredOutputsParams(json=talk.schema)
         return SamplingParams(
             temperature=self._settings.temperature,
             max_tokens=self._settings.max_tokens,
-            seed=self._seed,
+            seed=talk.seed,
             structured_outputs=grammar,
         )
