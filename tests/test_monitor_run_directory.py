@@ -1,5 +1,8 @@
 """One run directory holds one run: opened, resumed, refused."""
 
+import subprocess
+import sys
+
 import pytest
 
 from srpo_fast.config import Config, ConfigError, UserError, dump_config
@@ -148,3 +151,20 @@ def test_a_broken_line_inside_is_named(tmp_path):
     path.write_text('{"step": 0}\nbroken\n{"step": 2}\n')
     with pytest.raises(UserError, match=r"lines\.jsonl:2"):
         read_jsonl(path)
+
+
+def test_a_directory_in_which_another_process_runs_is_refused_as_it_is(tmp_path):
+    run = open_run(make_config(tmp_path / "run"))
+    held = run.config.read_text()
+    code = "import sys; from pathlib import Path; from srpo_fast.writer_lock import WriterLock\n"
+    code += "lock = WriterLock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(run.lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(UserError, match=f"is being written by process {other.pid}"):
+            open_run(make_config(tmp_path / "run", optimizer={"lr": 2e-4}))
+        other.kill()
+    assert run.config.read_text() == held
+    assert open_run(make_config(tmp_path / "run")) == run

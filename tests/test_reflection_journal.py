@@ -9,8 +9,9 @@ import pytest
 
 from srpo_fast.config import UserError
 from srpo_fast.reflection.directory import ANSWERS, REFLECTIONS, ReflectionDirectory
-from srpo_fast.reflection.journal import Journal, WriterLock
+from srpo_fast.reflection.journal import Journal
 from srpo_fast.reflection.records import Judgement, Reflection, Rejection
+from srpo_fast.writer_lock import WriterLock
 
 SETTINGS = {ANSWERS: {"model": "m", "temperature": 0.2}, REFLECTIONS: {"teacher": "t"}}
 
@@ -78,7 +79,7 @@ def test_a_second_writer_is_told_who_the_first_one_is(tmp_path):
 
 def test_a_writer_that_died_leaves_no_lock(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from srpo_fast.reflection.journal import WriterLock\n"
+        "import os, sys; from pathlib import Path; from srpo_fast.writer_lock import WriterLock\n"
         "lock = WriterLock(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")]).returncode == -9

@@ -10,6 +10,7 @@ import yaml
 
 from srpo_fast.atomic_file import replacing
 from srpo_fast.config import Config, ConfigError, UserError, dump_config
+from srpo_fast.writer_lock import WriterLock
 
 # none changes what is computed; run.dir is how the directory was spelled, so a moved run resumes
 IGNORED_KEYS = {
@@ -17,6 +18,7 @@ IGNORED_KEYS = {
     "parallel.tp", "parallel.pp", "parallel.cp", "parallel.chunks_per_stage", "parallel.sequence_parallel",
 }  # fmt: skip
 NOT_SET = "(not set)"
+LOCK = "lock"
 REFLECTION = "reflection"  # the folder of stage 1, which `srpo reflect` may fill before the run begins
 
 
@@ -63,6 +65,10 @@ class RunDirectory:
         return self.root / "summary.json"
 
     @property
+    def lock(self) -> Path:
+        return self.root / LOCK
+
+    @property
     def has_begun(self) -> bool:
         """Whether there is work in it that another start would lose or continue: a step or a checkpoint."""
         return self.metrics.exists() or any(self.checkpoints.glob("step_*"))
@@ -83,10 +89,12 @@ def step_of(path: Path) -> int:
 def open_run(config: Config) -> RunDirectory:
     """The directory of this run, made if new. For one rank only; the others take RunDirectory(config.run.dir).
 
-    ConfigError, with nothing written, when `run.dir` holds something else: another config's run that has begun, any
-    that has begun under run.resume=never, or files that are no run.
+    UserError, with nothing written, when another process runs in it, or when `run.dir` holds something else: another
+    config's run that has begun, any that has begun under run.resume=never, or files that are no run.
     """
     run = RunDirectory(config.run.dir)
+    if run.lock.is_file():
+        WriterLock(run.lock).release()  # nobody's; its holder is the monitor, from now until the run ends
     if _holds_files(run.root):
         _require_same_run(run, config)
         if not run.has_begun:
@@ -126,7 +134,7 @@ def _holds_files(root: Path) -> bool:
         return False
     if not root.is_dir():
         return True
-    entries = [entry for entry in root.iterdir() if entry.name != REFLECTION]
+    entries = [entry for entry in root.iterdir() if entry.name not in (REFLECTION, LOCK)]
     return any(entry.name != "completions" or any(entry.iterdir()) for entry in entries)
 
 

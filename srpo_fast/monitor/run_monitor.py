@@ -13,6 +13,7 @@ from srpo_fast.monitor.report import write_report
 from srpo_fast.monitor.run_directory import RunDirectory, open_run, read_jsonl, step_of
 from srpo_fast.monitor.samples import write_completions
 from srpo_fast.monitor.summary import Stage, Summary, print_summary, read_summary, write_summary
+from srpo_fast.writer_lock import WriterLock
 
 RECORDED_GROUPS = 4  # a step: enough to read, little enough to keep
 LIVE_FIGURES = {"reward": "rollout/reward_mean", "first": "rollout/acc_first", "second": "rollout/acc_second"}
@@ -71,6 +72,7 @@ class WritingMonitor(Monitor):
 
     def __init__(self, config: Config, run: RunDirectory, display: Display) -> None:
         super().__init__(run)
+        self._lock = WriterLock(run.lock)
         self._display = display
         self._metrics = MetricsWriter(run.metrics)
         self._phases = PhaseTimer()
@@ -83,6 +85,7 @@ class WritingMonitor(Monitor):
 
     def __exit__(self, *exception: object) -> None:
         self._display.close()
+        self._lock.release()
 
     @contextmanager
     def phase(self, name: str, total: int, *, done: int = 0, label: str | None = None) -> Iterator[Bar]:

@@ -13,8 +13,9 @@ from typing import Any
 
 from srpo_fast.config import UserError
 from srpo_fast.monitor.run_directory import read_jsonl, write_atomically
-from srpo_fast.reflection.journal import Journal, WriterLock
+from srpo_fast.reflection.journal import Journal
 from srpo_fast.reflection.records import FirstAnswer, Judgement, Record, Reflection, Rejection, Step
+from srpo_fast.writer_lock import WriterLock
 
 Settings = Mapping[str, Mapping[str, Any]]  # file -> what determines its results
 
