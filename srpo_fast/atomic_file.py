@@ -10,8 +10,9 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to; `path` becomes that file in one rename when the block ends, and stays as it was if it fails.
 
-    A reader sees the old file or the new one, never a part.
+    A reader sees the old file or the new one, never a part. Its folder is made if it is not there.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial

@@ -39,14 +39,15 @@ def report(options: argparse.Namespace) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
-    """Checks the values of a config and the records of its data files; not the model."""
+    """Checks the values of a config, the records of its data files, and that what it names is there; not the model."""
     config = load_config(options.config, options.overrides)
     from srpo_fast.grading.grader import Grader
     from srpo_fast.quarantine import Quarantine
     from srpo_fast.rewards.scoring import make_scorer
-    from srpo_fast.sources import SPLITS, open_questions
+    from srpo_fast.sources import SPLITS, check_sources, open_questions
 
     make_scorer(config.reward, lambda texts: [], Grader(config.reward))  # loads a function of the user's own
+    check_sources(config)
 
     quarantine = Quarantine(None, config.data.bad_records, config.data.max_bad_share)
     for split in SPLITS:

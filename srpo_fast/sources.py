@@ -9,6 +9,7 @@ from srpo_fast.config import EMBEDDED, Config, ConfigError
 from srpo_fast.dataset import QuestionFile, read_questions
 from srpo_fast.embedded.base import RECIPE, ensure_base_model
 from srpo_fast.embedded.task import load_questions
+from srpo_fast.formats.sft import read_sft
 from srpo_fast.monitor.progress import Phases
 from srpo_fast.parallel import Parallel, barrier, merge_over_world
 from srpo_fast.quarantine import Quarantine
@@ -17,6 +18,26 @@ Split = Literal["train", "validation", "heldout"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 EMBEDDED_TRAIN_QUESTIONS = 16_384
+
+
+def check_sources(config: Config) -> None:
+    """Raises ConfigError naming every file and directory that the config names and that is not there."""
+    reflection, cold_start = config.reflection, config.cold_start
+    named: dict[str, str | Path | None] = {
+        "model.path": config.model.path,
+        "cold_start.data": cold_start and cold_start.data,
+        "reflection.pool": reflection and reflection.pool,
+        "reflection.descriptions": reflection and reflection.descriptions,
+        "reflection.teacher.path": getattr(reflection and reflection.teacher, "path", None),
+    }
+    missing = [
+        f"{key} {path}" for key, path in named.items()
+        if path not in (None, EMBEDDED) and not Path(str(path).partition("#")[0]).exists()
+    ]  # fmt: skip
+    if missing:
+        raise ConfigError(f"nothing is found at {', '.join(missing)}; correct the paths")
+    if cold_start and cold_start.data:
+        read_sft(cold_start.data)
 
 
 def resolve_model(config: Config, parallel: Parallel, display: Phases) -> Path:

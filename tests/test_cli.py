@@ -54,3 +54,10 @@ def test_validate_counts_what_cannot_be_used(tmp_path, capsys):
 def test_report_of_what_is_no_run_is_one_line(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path / "nothing")]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_validate_names_everything_that_is_not_there(capsys):
+    overrides = ["model.path=/nowhere/model", "cold_start.data=/nowhere/sft.json", "reflection=null"]
+    assert cli.main(["validate", str(DEFAULT_CONFIG), *overrides]) == 2
+    said = capsys.readouterr().err
+    assert "model.path /nowhere/model, cold_start.data /nowhere/sft.json" in said

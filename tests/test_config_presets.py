@@ -73,6 +73,25 @@ def test_a_value_that_is_given_wins(least, objective):
     assert (config.objective, config.loss.clip_low, config.loss.normalizer) == (objective, 0.15, "completion")
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("objective", PRESETS)
+def test_an_objective_on_the_command_line_is_itself_in_every_config_that_ships(path, objective):
+    config = load_config(path, ["loss.clip_low=0.15", f"objective={objective}"])
+    found = {s: {key: getattr(getattr(config, s), key) for key in v} for s, v in PRESETS[objective].items()}
+    assert found == PRESETS[objective] | {"loss": PRESETS[objective]["loss"] | {"clip_low": 0.15}}
+
+
+def test_an_objective_in_the_file_leaves_the_files_values(least):
+    least.write_text(LEAST + "objective: gspo\nloss: {clip_low: 0.1}\n")
+    assert (load_config(least, []).loss.clip_low, load_config(least, []).loss.ratio) == (0.1, "sequence")
+
+
+def test_the_first_preset_is_the_schemas_own_defaults():
+    for section, values in PRESETS["grpo"].items():
+        fields = Config.model_fields[section].default
+        assert {key: getattr(fields, key) for key in values} == values
+
+
 def test_a_value_that_is_given_does_not_keep_its_neighbours_from_the_preset(least):
     config = load_config(least, ["objective=dapo", "loss.clip_high=0.3", "advantage.mask_truncated=false"])
     assert (config.loss.clip_high, config.loss.normalizer) == (0.3, "token")

@@ -161,6 +161,18 @@ def test_view_stops_at_the_limit(data, tmp_path):
     assert [tag for tag, _ in Tags((tmp_path / "page.html").read_text()).found].count("img") == 1
 
 
+def test_convert_does_not_write_over_what_it_reads(data, capsys):
+    before = data.read_bytes()
+    assert command("convert", data, data) == 2
+    assert "expected another file to write" in capsys.readouterr().err
+    assert data.read_bytes() == before
+
+
+def test_a_folder_that_is_not_there_is_made(data, tmp_path):
+    assert command("convert", data, tmp_path / "new" / "folder" / "out.jsonl") == 0
+    assert (tmp_path / "new" / "folder" / "out.jsonl").is_file()
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_convert_writes_what_check_finds_good(data, tmp_path, suffix, capsys):
     lines = data.read_text().splitlines()

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from srpo_fast.config.errors import ConfigError
+from srpo_fast.config.presets import PRESETS
 from srpo_fast.config.schema import Config
 from srpo_fast.config.stage_1 import LocalTeacherConfig
 
@@ -25,8 +26,10 @@ def load_config(path: Path, overrides: list[str]) -> Config:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a mapping of sections, got {type(document).__name__}")
-    for override in overrides:
+    for override in sorted(overrides, key=lambda o: not o.startswith("objective=")):
         _apply_override(document, override)
+        if override.startswith("objective="):
+            _apply_preset(document)
     try:
         return Config.model_validate(document)
     except ValidationError as error:
@@ -78,6 +81,15 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
         node[leaf] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"override {override!r}: the value is not valid YAML") from error
+
+
+def _apply_preset(document: dict[str, Any]) -> None:
+    """The objective's values in the place of the file's."""
+    name = document["objective"]
+    for section, values in PRESETS.get(name, {}).items() if isinstance(name, str) else ():
+        given = document.get(section) or {}
+        if isinstance(given, dict):
+            document[section] = given | values
 
 
 def _explain(error: Any) -> str:

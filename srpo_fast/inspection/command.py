@@ -118,6 +118,8 @@ def convert(options: argparse.Namespace) -> int:
     writers = {".jsonl": write_rl_lines, ".parquet": write_parquet}
     if options.out.suffix not in writers:
         raise UserError(f"expected a .jsonl or .parquet file to write, got {options.out}")
+    if options.out.resolve() == options.file.resolve():
+        raise UserError(f"expected another file to write than {options.file}, which is read; name a new one")
     questions = _open(options)
     entries = ((questions.id(index), questions.entry(index)) for index in range(len(questions)))
     writers[options.out.suffix](options.out, entries, questions.image_root)

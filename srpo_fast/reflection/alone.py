@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from srpo_fast.config import Config, UserError
+from srpo_fast.config import Config, ParallelConfig, UserError
 from srpo_fast.monitor.progress import Bar, Display, open_display
 from srpo_fast.parallel import Parallel, start, stop
 from srpo_fast.reflection.opening import open_stage_1
@@ -59,7 +59,7 @@ def _write_examples(stage: Stage1, config: Config, display: _Phases) -> Path:
         return write_examples(stage, None, Parallel(rank=0, world=1, tp=1, pp=1, device=torch.device("cpu")))
     from srpo_fast.reflection.policy_answers import EngineAnswerer
 
-    parallel = start(config.parallel)
+    parallel = start(ParallelConfig())  # this process alone, however the training is shared
     try:
         return write_examples(stage, EngineAnswerer(config, parallel, display), parallel)
     finally:

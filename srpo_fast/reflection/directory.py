@@ -81,7 +81,7 @@ def _changed_files(root: Path, settings: Settings) -> list[str]:
             was, is_now = ({key: which.get(key) for key in changed} for which in (before, now))
             raise UserError(
                 f"{root / name} holds results of other settings: {_show(was)}, now {_show(is_now)}; take them "
-                f"back, choose another directory, or delete {root}"
+                f"back, choose another directory, or delete {root if name == ANSWERS else root / name}"
             )
         if changed:
             found.append(name)

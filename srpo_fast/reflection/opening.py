@@ -106,6 +106,8 @@ def _open_teacher(config: Config) -> Teacher:
         case EndpointConfig() as endpoint:
             return ModelTeacher(Endpoint(endpoint), with_reasoning=settings.think_blocks == 2)
         case LocalTeacherConfig() as local:
+            if not (local.path / "config.json").is_file():  # now, not after hours of answers
+                raise ConfigError(f"reflection.teacher.path {local.path} is no model directory: it has no config.json")
             from srpo_fast.reflection.local_model import LocalModel
 
             return ModelTeacher(LocalModel(local, config.run.seed), with_reasoning=settings.think_blocks == 2)
@@ -141,7 +143,11 @@ def _determined_by(config: Config) -> Settings:
     judgements = {"judge": settings.judge and of_model(settings.judge.endpoint), "asked": _wording(verdict_request)}
     ask = improvement_request if settings.think_blocks == 2 else reflection_request
     teacher = settings.teacher
-    reflections = {"teacher": teacher if isinstance(teacher, str) else of_model(teacher), "asked": _wording(ask)}
+    reflections = {
+        "teacher": teacher if isinstance(teacher, str) else of_model(teacher),
+        "think_blocks": settings.think_blocks,
+        "asked": _wording(ask),
+    }
     return {ANSWERS: answers, JUDGEMENTS: judgements, REFLECTIONS: reflections}
 
 
