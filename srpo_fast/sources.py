@@ -25,6 +25,7 @@ def check_sources(config: Config) -> None:
     reflection, cold_start = config.reflection, config.cold_start
     named: dict[str, str | Path | None] = {
         "model.path": config.model.path,
+        **{f"data.{split}": getattr(config.data, split) for split in SPLITS},
         "cold_start.data": cold_start and cold_start.data,
         "reflection.pool": reflection and reflection.pool,
         "reflection.descriptions": reflection and reflection.descriptions,
