@@ -110,10 +110,7 @@ def srpo_objective(
         `mismatch_abs`: |o_t - e_t|; `mismatch_kl`: the k3 estimate of KL(engine || old policy);
         `entropy`: H_t, if given; `kl`: k_t, if kl_coef > 0.
     """
-    if objective.kl_coef > 0 and ref_logprobs is None:
-        raise ValueError(f"kl_coef={objective.kl_coef} needs ref_logprobs, got None")
-    if objective.entropy_coef > 0 and entropy is None:
-        raise ValueError(f"entropy_coef={objective.entropy_coef} needs entropy, got None")
+    _check_terms(objective, ref_logprobs, entropy)
     old_logprobs = old_logprobs.detach()
     ratio = _bounded(_LOG_RATIOS[objective.ratio](logprobs - old_logprobs, row_offsets)).exp()
     gain, clipped_low, clipped_high = _SURROGATES[objective.surrogate](ratio, logprobs, advantages, objective)
@@ -122,14 +119,13 @@ def srpo_objective(
     loss = -(token_weights * correction * gain).sum()
 
     counts = token_weights != 0
-    bounded = _bounded(mismatch)
     metrics = {
         "tokens": counts.to(loss.dtype),
         "clipped_low": clipped_low.to(loss.dtype),
         "clipped_high": clipped_high.to(loss.dtype),
         "importance_masked": (correction == 0).to(loss.dtype),
         "mismatch_abs": mismatch.abs(),
-        "mismatch_kl": bounded.expm1() - bounded,
+        "mismatch_kl": _k3(_bounded(mismatch)),
     }
     if objective.kl_coef > 0:
         assert ref_logprobs is not None
@@ -140,9 +136,21 @@ def srpo_objective(
         if objective.entropy_coef > 0:
             loss = loss - objective.entropy_coef * (token_weights * entropy).sum()
         metrics["entropy"] = entropy
+    return loss, _over_rows(metrics, ratio, counts)
+
+
+def _check_terms(objective: Objective, ref_logprobs: Tensor | None, entropy: Tensor | None) -> None:
+    if objective.kl_coef > 0 and ref_logprobs is None:
+        raise ValueError(f"kl_coef={objective.kl_coef} needs ref_logprobs, got None")
+    if objective.entropy_coef > 0 and entropy is None:
+        raise ValueError(f"entropy_coef={objective.entropy_coef} needs entropy, got None")
+
+
+def _over_rows(metrics: dict[str, Tensor], ratio: Tensor, counts: Tensor) -> dict[str, Tensor]:
+    """The sums, and the largest ratio, over the rows [R] that count."""
     sums = {name: torch.where(counts, value.detach(), 0.0).sum() for name, value in metrics.items()}
     largest = torch.where(counts, ratio.detach(), 0.0)
-    return loss, sums | {"ratio_max": torch.cat([largest, largest.new_zeros(1)]).amax()}
+    return sums | {"ratio_max": torch.cat([largest, largest.new_zeros(1)]).amax()}
 
 
 def sequence_means(values: Tensor, row_offsets: Tensor) -> Tensor:
