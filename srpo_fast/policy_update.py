@@ -30,8 +30,7 @@ def update_policy(
     """Makes optimizer.updates_per_step updates; returns the step's train/ and mismatch metrics.
 
     A step without a group to train on, or, without KL and entropy terms, whose groups all have advantage 0, makes none.
-    Raises EngineMismatch, before any weight changes, when the
-    engine's log-probs are not the policy's.
+    Raises EngineMismatch, before any weight changes, when the engine's log-probs are not the policy's.
     """
     optimizer, objective = config.optimizer, objective_of(config.loss)
     updates = _updates(sequences, config, objective)

@@ -70,6 +70,7 @@ def test_one_different_reward_starts_the_count_again(notes):
 def test_groups_that_differ_from_one_another_only_are_not_flat(notes):
     ours = watch(notes, max_flat_steps=1)
     ours.look(0, groups(score(0.5), score(0.5), score(1.0), score(1.0)))
+    assert ours.flat_steps == 0
 
 
 def test_the_count_goes_on_after_a_resume(notes):
@@ -85,6 +86,7 @@ def test_flat_steps_may_be_allowed(notes):
     ours = watch(notes, max_flat_steps=None)
     for step in range(10):
         ours.look(step, FLAT)
+    assert ours.flat_steps == 10
 
 
 def failing(number: int, total: int = 100) -> list[Group]:

@@ -23,7 +23,7 @@ class Judge:
             assert reply.fields is not None, f"{reply=}"
             yield Judgement(
                 id=case.question.id,
-                quality=reply.fields["score"],
+                quality=int(reply.fields["score"]),  # to a JSON schema, 3.0 is an integer too
                 comment=reply.fields["reason"],
                 prompt_tokens=reply.prompt_tokens,
                 completion_tokens=reply.completion_tokens,
