@@ -1,10 +1,8 @@
-"""The specification: each operation in plain PyTorch, with no regard for speed. The objective is in objective.py.
+"""The log-prob of one token a row, and the entropy of the row's distribution, from logits of the whole batch.
 
-Shapes: R rows (tokens whose log-prob is wanted), V vocabulary, V_tp this rank's shard of it,
-S sequences.
+Shapes: R rows (tokens whose log-prob is wanted), V vocabulary, V_tp this rank's shard of it.
 """
 
-import bisect
 from typing import Any
 
 import torch
@@ -13,19 +11,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.distributed import ProcessGroup
 
-from srpo_kernels.objective import Objective, srpo_objective
-
-__all__ = [
-    "BANNED_BIAS",
-    "Objective",
-    "check_lengths",
-    "pack_sequences",
-    "srpo_objective",
-    "vocab_parallel_token_logprobs",
-    "vocab_parallel_token_logprobs_and_entropy",
-]
-
-BANNED_BIAS = -100.0  # the engine's logit_bias for a token it may not sample
+from srpo_kernels.vocab_shard import BANNED_BIAS
 
 
 def vocab_parallel_token_logprobs(
@@ -74,48 +60,6 @@ def vocab_parallel_token_logprobs_and_entropy(
     log_normalizer = _log_normalizer(scores, group)
     logprobs = _label_scores(scores, labels, vocab_start, group) - log_normalizer
     return logprobs, _Entropy.apply(scores, log_normalizer.detach(), group)
-
-
-def pack_sequences(lengths: Tensor, budget: int) -> Tensor:
-    """Bins for sequences by best fit, longest first: few bins, each of at most `budget` tokens.
-
-    Sequences are taken by falling length, then by index; each goes into the fullest bin that still holds it (the
-    lowest bin of equally full ones), else into a new one. The same input gives the same bins on every rank.
-
-    Args:
-        lengths: [S] int64 tokens, on the CPU.
-        budget: tokens a bin may hold.
-
-    Returns:
-        [S] int64, the bin of each sequence; bins are numbered from 0 in the order they were opened.
-
-    Raises:
-        ValueError: a sequence is empty or longer than the budget.
-    """
-    check_lengths(lengths, budget)
-    sizes = lengths.tolist()
-    bins = [0] * len(sizes)
-    open_bins: list[tuple[int, int]] = []  # (tokens left, bin), ascending
-    for sequence in sorted(range(len(sizes)), key=lambda s: (-sizes[s], s)):
-        slot = bisect.bisect_left(open_bins, (sizes[sequence], 0))
-        left, chosen = open_bins.pop(slot) if slot < len(open_bins) else (budget, len(open_bins))
-        bisect.insort(open_bins, (left - sizes[sequence], chosen))
-        bins[sequence] = chosen
-    return torch.tensor(bins, dtype=torch.int64)
-
-
-def check_lengths(lengths: Tensor, budget: int) -> None:
-    """Raise ValueError unless the arguments of pack_sequences are what it expects."""
-    if lengths.ndim != 1 or lengths.dtype != torch.int64 or lengths.is_cuda:
-        raise ValueError(
-            f"expected lengths [S] int64 on the CPU, got {tuple(lengths.shape)} {lengths.dtype} on {lengths.device}"
-        )
-    unfit = torch.nonzero((lengths < 1) | (lengths > budget)).flatten().tolist()
-    if unfit:
-        raise ValueError(
-            f"sequence {unfit[0]} has {lengths[unfit[0]].item()} tokens, expected 1 to {budget} "
-            f"({len(unfit)} such sequences); raise the token budget or leave them out"
-        )
 
 
 class _AllReduceSum(torch.autograd.Function):

@@ -1,0 +1,38 @@
+"""The specification: each operation in plain PyTorch, with no regard for speed. The objective is in objective.py.
+
+One file an operation or two, of the names and signatures of srpo_kernels itself.
+"""
+
+from srpo_kernels.objective import Objective, srpo_objective
+from srpo_kernels.reference.head import cross_entropy_head, head_logprobs, srpo_head
+from srpo_kernels.reference.pack_sequences import check_lengths, pack_sequences
+from srpo_kernels.reference.rows import (
+    Distribution,
+    linear_statistics,
+    merge_statistics,
+    objective_rows,
+    row_gradient,
+    row_statistics,
+)
+from srpo_kernels.reference.token_logprobs import (
+    vocab_parallel_token_logprobs,
+    vocab_parallel_token_logprobs_and_entropy,
+)
+
+__all__ = [
+    "Distribution",
+    "Objective",
+    "check_lengths",
+    "cross_entropy_head",
+    "head_logprobs",
+    "linear_statistics",
+    "merge_statistics",
+    "objective_rows",
+    "pack_sequences",
+    "row_gradient",
+    "row_statistics",
+    "srpo_head",
+    "srpo_objective",
+    "vocab_parallel_token_logprobs",
+    "vocab_parallel_token_logprobs_and_entropy",
+]
