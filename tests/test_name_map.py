@@ -46,10 +46,11 @@ def test_what_is_cut_joins_bit_exactly(name, tp):
     assert all(torch.equal(a, b) for a, b in zip(whole, joined, strict=True))
 
 
-def test_queries_stand_before_the_key_and_value_they_share():
+def test_a_rank_has_its_queries_then_its_keys_then_its_values():
     """Heads by number: queries 0 and 1 read key/value head 0, queries 2 and 3 head 1."""
     q, k, v = (torch.arange(heads).repeat_interleave(HEAD_SIZE) + start for heads, start in ((4, 0), (2, 10), (2, 20)))
     rule = RULES["decoder.layers.{}.self_attention.linear_qkv.bias"]
+    assert rule.shard([q, k, v], 1, 0, LAYOUT)[::HEAD_SIZE].tolist() == [0, 1, 2, 3, 10, 11, 20, 21]
     first, second = (rule.shard([q, k, v], 2, rank, LAYOUT) for rank in range(2))
     assert first[::HEAD_SIZE].tolist() == [0, 1, 10, 20]
     assert second[::HEAD_SIZE].tolist() == [2, 3, 11, 21]

@@ -24,6 +24,7 @@ from srpo_fast.batch import MicroBatch
 from srpo_fast.config import ConfigError
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy.attention import VarlenCoreAttention, packing_of
+from srpo_fast.policy.self_attention import QKVOrderedSelfAttention
 
 
 class RMSNorm(nn.Module):
@@ -97,6 +98,7 @@ def _build_chunk(t: Any, config: TransformerConfig, parallel: Parallel, chunk: i
     number = chunk if parallel.chunks_per_stage > 1 else None
     layer = get_gpt_layer_local_spec(normalization="RMSNorm")
     layer.submodules.input_layernorm = layer.submodules.pre_mlp_layernorm = RMSNorm
+    layer.submodules.self_attention.module = QKVOrderedSelfAttention
     layer.submodules.self_attention.submodules.core_attention = VarlenCoreAttention
     block = TransformerBlockSubmodules(
         layer_specs=[layer] * get_num_layers_to_build(config, number), layer_norm=RMSNorm

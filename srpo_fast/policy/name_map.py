@@ -66,26 +66,22 @@ def _join_columns(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
     return [torch.cat(shards, dim=1)]
 
 
-def _own_gate_up(sources: Sequence[Source], tp: int, tp_rank: int, layout: HeadLayout) -> Tensor:
+def _own_stacked(sources: Sequence[Source], tp: int, tp_rank: int, layout: HeadLayout) -> Tensor:
+    """A rank's rows of every one of them, one above the other: the engine's order."""
     return torch.cat([_own_rows([source], tp, tp_rank, layout) for source in sources])
 
 
 def _join_gate_up(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
-    gates, ups = zip(*(s.chunk(2) for s in shards), strict=True)
-    return [torch.cat(gates), torch.cat(ups)]
-
-
-def _own_qkv(sources: Sequence[Source], tp: int, tp_rank: int, layout: HeadLayout) -> Tensor:
-    """Megatron keeps, for every key/value head, its query heads, then the key, then the value."""
-    shares = [_own_rows([source], tp, tp_rank, layout) for source in sources]
-    return torch.cat([s.unflatten(0, (layout.kv_heads // tp, -1)) for s in shares], dim=1).flatten(0, 1)
+    return _join_stacked(shards, (1, 1))
 
 
 def _join_qkv(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
-    grouped = torch.cat(shards).unflatten(0, (layout.kv_heads, -1))
-    queries = layout.heads // layout.kv_heads
-    head = grouped.size(1) // (queries + 2)
-    return [part.flatten(0, 1) for part in grouped.split([queries * head, head, head], dim=1)]
+    return _join_stacked(shards, (layout.heads, layout.kv_heads, layout.kv_heads))
+
+
+def _join_stacked(shards: list[Tensor], shares: tuple[int, ...]) -> list[Tensor]:
+    rows = [len(shards[0]) * share // sum(shares) for share in shares]
+    return [torch.cat(parts) for parts in zip(*(shard.split(rows) for shard in shards), strict=True)]
 
 
 def _shape(source: Any) -> Sequence[int]:
@@ -101,7 +97,7 @@ def _whole(*names: str) -> Rule:
 
 
 def _qkv(kind: str) -> Rule:
-    return Rule(tuple(f"model.layers.{{}}.self_attn.{p}_proj.{kind}" for p in "qkv"), _own_qkv, _join_qkv)
+    return Rule(tuple(f"model.layers.{{}}.self_attn.{p}_proj.{kind}" for p in "qkv"), _own_stacked, _join_qkv)
 
 
 RULES: dict[str, Rule] = {
@@ -116,7 +112,7 @@ RULES: dict[str, Rule] = {
     ),
     "decoder.layers.{}.pre_mlp_layernorm.weight": _whole("model.layers.{}.post_attention_layernorm.weight"),
     "decoder.layers.{}.mlp.linear_fc1.weight": Rule(
-        ("model.layers.{}.mlp.gate_proj.weight", "model.layers.{}.mlp.up_proj.weight"), _own_gate_up, _join_gate_up
+        ("model.layers.{}.mlp.gate_proj.weight", "model.layers.{}.mlp.up_proj.weight"), _own_stacked, _join_gate_up
     ),
     "decoder.layers.{}.mlp.linear_fc2.weight": Rule(
         ("model.layers.{}.mlp.down_proj.weight",), _own_columns, _join_columns
