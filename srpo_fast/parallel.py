@@ -54,6 +54,10 @@ class Parallel:
     def pp_rank(self) -> int:
         return self.rank // (self.tp * self.cp * self.dp)
 
+    def rank_of_stage(self, stage: int) -> int:
+        """The rank that has the same place as this one in another pipeline stage."""
+        return self.rank + (stage - self.pp_rank) * (self.world // self.pp)
+
     @property
     def is_main(self) -> bool:
         return self.rank == 0

@@ -39,7 +39,7 @@ from srpo_fast.rewards.watch import RewardAlarm, RewardWatch
 from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
 from srpo_fast.sequences import training_sequences
 from srpo_fast.sources import open_questions, resolve_model
-from srpo_fast.weight_sync import EngineMismatch, sync_weights
+from srpo_fast.weight_sync import EngineMismatch, WeightSync
 
 
 class Trainer:
@@ -75,7 +75,8 @@ class Trainer:
                 max_prompt_tokens=config.data.max_prompt_tokens, banned_ids=self.encoder.banned_ids,
                 decode=self.encoder.decode, parallel=parallel,
             )  # fmt: skip
-            sync_weights(self.policy, self.engine)
+            self.weight_sync = WeightSync(self.policy, self.engine, config.rollout.weights, parallel)
+            self.weight_sync.run()
             bar.advance()
         self.pack = partial(
             pack, tokens_per_micro_batch=config.optimizer.tokens_per_micro_batch, dp=parallel.dp,
@@ -114,7 +115,7 @@ class Trainer:
             )
         if left_out:
             self.monitor.note(f"{len(left_out):,} examples are left out; the first: {min(left_out.items())[1]}")
-        sync_weights(self.policy, self.engine)
+        self.weight_sync.run()
 
     # --- stage 2: reflection-aware RL ---
 
@@ -142,7 +143,7 @@ class Trainer:
         with timer("update"):
             trained = update_policy(self.policy, sequences, self.pack, config, step)
         with timer("sync"):
-            sync_weights(self.policy, self.engine)
+            self.weight_sync.run()
         metrics = rollout_metrics(collected.groups, collected.kept_P) | collected.metrics | trained
         return metrics | {"data/quarantined": float(len(self.quarantine))}, list(collected.groups)
 
@@ -208,7 +209,7 @@ class Trainer:
         self.prompts.load_state_dict(state.prompt_source)
         self.reward_watch.load_state_dict(state.reward_watch)
         torch.set_rng_state(state.rng)
-        sync_weights(self.policy, self.engine)
+        self.weight_sync.run()
         self.monitor.resume_at(state.step)
         return state.step
 

@@ -1,20 +1,102 @@
 """Policy -> engine: after this the engine samples from exactly the policy's weights.
 
-Whole tensors travel under their Hugging Face names, those of the vision tower if it is trained. Agreement is checked
-where it matters and costs nothing: every update compares the engine's log-probs with its own before it steps.
+A plan is made once: which shard of the policy goes into which parameter of the engine on the same rank. Both cut the
+model alike and keep queries, keys and values, gate and up in the same order, so a sync is one copy a parameter, or none
+where the engine's parameters are the policy's (`alias`). Nothing is gathered. With several pipeline stages each fills
+its own layers in its engines, then sends them to the other stages' engines, in place.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from srpo_fast.parallel import Parallel, gather_from_ranks
 from srpo_fast.policy import Policy
 from srpo_fast.rollout import RolloutEngine
+from srpo_fast.rollout.engine_names import engine_name
+
+T = TypeVar("T")
+Mode = Literal["copy", "alias"]
+
+CHECKED_SHARE = 16  # after every sync one of so many parameters is compared; after the first, all
+_ADVICE = "was srpo_fast's name table or vLLM's version changed?"
 
 
 class EngineMismatch(RuntimeError):
-    """The engine's log-probs are not the policy's."""
+    """The engine's weights, or their log-probs, are not the policy's."""
 
 
-def sync_weights(policy: Policy, engine: RolloutEngine) -> None:
-    """A collective over all ranks: loads the policy's weights into every engine and resets its caches."""
-    engine.load_weights(policy.hf_weights(), policy.version)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One shard of the policy and its place in the engine."""
+
+    name: str  # of the engine's parameter
+    target: Tensor  # in the engine
+    source: Tensor | None  # in the policy; None: another pipeline stage has it
+    stage: int
+    is_whole: bool  # whether the shard fills the parameter
+
+
+class WeightSync:
+    """The plan and its transaction. It stands for the life of both: their tensors stay where they are.
+
+    links: all that is kept equal, on every rank of a model in the same order.
+    bytes_copied: by the last run on this rank, from the policy into the engine.
+    """
+
+    def __init__(self, policy: Policy, engine: RolloutEngine, mode: Mode, parallel: Parallel) -> None:
+        """Raises EngineMismatch, on every rank, if the two are not the same model cut in the same way."""
+        self._policy, self._engine, self._parallel = policy, engine, parallel
+        self._parameters = engine.parameters()
+        links = _agree(lambda: _links(policy, self._parameters, parallel), parallel)
+        self.links = [_shared(link, self._parameters) for link in links] if mode == "alias" else links
+        self._copied = [link for link in self.links if link.source is not None and link.source is not link.target]
+        self._shared = [link for link in self.links if link.source is link.target]
+        self.bytes_copied = 0
+        self._runs = 0
+
+    @torch.no_grad()
+    def run(self) -> None:
+        """A collective over all ranks. Raises EngineMismatch, on every rank, when a weight did not arrive."""
+        if self._copied:
+            torch._foreach_copy_([link.target for link in self._copied], [link.source for link in self._copied])
+        self.bytes_copied = sum(link.target.nbytes for link in self._copied)
+        if self._parallel.pp > 1:
+            self._exchange()
+        self.verify(self.links[self._runs % CHECKED_SHARE :: CHECKED_SHARE] if self._runs else self.links)
+        self._engine.weights_changed(self._policy.version, of_images=self._policy.trains_vision or self._runs == 0)
+        self._runs += 1
+
+    def verify(self, links: Sequence[Link]) -> None:
+        """Compares the engine's parameters with the policy's, bit by bit; a collective."""
+        different = self._different_from_their_stage(links) if self._parallel.pp > 1 else []
+
+        def complain() -> None:
+            own = [link.name for link in links if link.source is not None and not torch.equal(link.target, link.source)]
+            moved = [link.name for link in self._shared if not _is_at(self._parameters[link.name], link.target)]
+            if wrong := own + moved + different:
+                raise EngineMismatch(
+                    f"after the sync to policy version {self._policy.version} the engine's {wrong[0]} is not the "
+                    f"policy's ({len(wrong)} of {len(links)} compared); the last checkpoint is intact"
+                )
+
+        _agree(complain, self._parallel)
+
+    def _exchange(self) -> None:
+        """Every stage's layers, to the engines of the other stages' ranks."""
+        group = self._policy.stage_group
+        for link in self.links:
+            dist.broadcast(link.target, src=dist.get_global_rank(group, link.stage), group=group)
+
+    def _different_from_their_stage(self, links: Sequence[Link]) -> list[str]:
+        sums = torch.stack([_checksum(link.target) for link in links])
+        everyone = [torch.empty_like(sums) for _ in range(self._parallel.pp)]
+        dist.all_gather(everyone, sums, group=self._policy.stage_group)
+        return [link.name for n, link in enumerate(links) if everyone[link.stage][n] != sums[n]]
 
 
 def check_mismatch(mean_difference: float, bound: float, step: int) -> None:
@@ -24,3 +106,61 @@ def check_mismatch(mean_difference: float, bound: float, step: int) -> None:
             f"step {step}: engine and policy disagree by {mean_difference:.2e} in log-prob on average, more than "
             f"loss.mismatch_stop={bound:.0e}; the weight sync or a cache reset failed. The last checkpoint is intact."
         )
+
+
+def _links(policy: Policy, parameters: Mapping[str, nn.Parameter], parallel: Parallel) -> list[Link]:
+    """Stage by stage, so that the ranks that share a model have them in the same order."""
+    own = {engine_name(hf_names): tensor for hf_names, tensor in policy.shards()}
+    shapes = gather_from_ranks({name: tuple(tensor.shape) for name, tensor in own.items()}, parallel)
+    links = [
+        _link(name, shape, own[name] if stage == parallel.pp_rank else None, stage, parameters)
+        for stage in range(parallel.pp)
+        for name, shape in shapes[parallel.rank_of_stage(stage)].items()
+    ]
+    linked = {link.name for link in links}
+    if not policy.trains_vision:  # the engine read the tower from the same directory, and keeps it
+        linked |= {name for name in parameters if name.startswith("visual.")}
+    if missing := sorted(parameters.keys() - linked):
+        raise EngineMismatch(f"no part of the policy fills the engine's {missing[0]}; {_ADVICE}")
+    return links
+
+
+def _link(
+    name: str, shape: tuple[int, ...], source: Tensor | None, stage: int, parameters: Mapping[str, nn.Parameter]
+) -> Link:
+    if name not in parameters:
+        raise EngineMismatch(f"the engine has no {name}, which the policy has; {_ADVICE}")
+    whole = parameters[name].data
+    target = whole[: shape[0]]  # the engine may have padded its vocabulary
+    if target.shape != shape or (source is not None and source.dtype != whole.dtype):
+        ours = f"{shape} {whole.dtype if source is None else source.dtype}"
+        raise EngineMismatch(f"the engine's {name} is {tuple(whole.shape)} {whole.dtype}, the policy's {ours}")
+    return Link(name=name, target=target, source=source, stage=stage, is_whole=shape == whole.shape)
+
+
+def _shared(link: Link, parameters: Mapping[str, nn.Parameter]) -> Link:
+    """The engine's parameter becomes the policy's, where the policy has all of it on this rank."""
+    if link.source is None or not link.is_whole:
+        return link
+    parameters[link.name].data = link.source
+    return replace(link, target=link.source)
+
+
+def _is_at(parameter: nn.Parameter, tensor: Tensor) -> bool:
+    return parameter.data_ptr() == tensor.data_ptr()
+
+
+def _checksum(tensor: Tensor) -> Tensor:
+    """The sum of the bits, read as whole numbers."""
+    return tensor.view(torch.int16 if tensor.element_size() == 2 else torch.int32).sum(dtype=torch.int64)
+
+
+def _agree(make: Callable[[], T], parallel: Parallel) -> T:
+    """What `make` returns here. One rank's EngineMismatch is raised by all: none is left waiting for another."""
+    try:
+        made, mine = make(), None
+    except EngineMismatch as error:
+        made, mine = None, str(error)
+    if first := next((error for error in gather_from_ranks(mine, parallel) if error), None):
+        raise EngineMismatch(first)
+    return made  # type: ignore[return-value]

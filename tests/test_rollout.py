@@ -12,13 +12,14 @@ import torch
 
 from srpo_fast.batch import Completion, Prompt, Score
 from srpo_fast.config import AdvantageConfig, RolloutConfig
+from srpo_fast.loss import supervised_loss
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.rollout import RolloutEngine, Sampling, StaleEngine, sample_groups
 from srpo_fast.sequences import training_sequences
-from srpo_fast.weight_sync import sync_weights
-from tests.policy_case import QUESTIONS, SYSTEM, open_encoder, open_policy, packer, perturb
+from srpo_fast.weight_sync import EngineMismatch, WeightSync
+from tests.policy_case import OPTIMIZER, QUESTIONS, SYSTEM, make_sequences, open_encoder, open_policy, packer, perturb
 
 MAX_TOKENS = 24
 
@@ -46,7 +47,7 @@ def engine(one_process, untrained_model, encoder, policy, process_before) -> Ite
         seed=0, max_prompt_tokens=96, banned_ids=encoder.banned_ids, decode=encoder.decode, parallel=one_process,
     )  # fmt: skip
     assert torch.equal(torch.get_rng_state(), rng_state)
-    sync_weights(policy, engine)
+    WeightSync(policy, engine, "copy", one_process).run()
     yield engine
     engine.close()
 
@@ -95,12 +96,13 @@ def test_engine_and_policy_agree_on_what_was_sampled(policy, engine, prompts, un
 def test_a_sync_brings_new_weights_and_forgets_what_the_old_ones_cached(
     policy, engine, prompts, untrained_model, one_process
 ):
+    sync = WeightSync(policy, engine, "copy", one_process)
     before = tokens(engine.generate(prompts, sampling(1, 0.0), policy_version=policy.version))
     for seed in (1, 2):
         perturb(policy, 0.02, seed)
         policy.version += 1
         # the prompts' keys, values and image features of the old weights are in the engine's caches
-        sync_weights(policy, engine)
+        sync.run()
         assert largest_mismatch(policy, engine, prompts, untrained_model, one_process) <= 1e-5
     assert tokens(engine.generate(prompts, sampling(1, 0.0), policy_version=policy.version)) != before
 
@@ -193,3 +195,54 @@ def test_starting_an_engine_leaves_the_process_as_it_was(process_before, engine)
     assert torch.set_num_threads is process_before
     assert torch.get_num_threads() == 1
     assert gc.get_freeze_count() == 0
+
+
+def test_syncs_without_an_update_change_no_bit(policy, engine, prompts, untrained_model, one_process):
+    """Twenty steps at a learning rate of 0: neither the weights nor what the engine says of them move."""
+    policy.new_optimizer(OPTIMIZER)
+    batch = packer(untrained_model, one_process, 512)(make_sequences(untrained_model))
+    sync = WeightSync(policy, engine, "copy", one_process)
+    sync.run()
+    before = {name: tensor.clone() for name, tensor in policy.hf_weights()}
+    said = engine.generate(prompts, sampling(), policy_version=policy.version)
+    for _ in range(20):
+        policy.forward_backward(batch, supervised_loss)
+        policy.step(0.0)
+        sync.run()
+        again = engine.generate(prompts, sampling(), policy_version=policy.version)
+        assert [[(c.token_ids, c.rollout_logprobs) for c in group] for group in again] == [
+            [(c.token_ids, c.rollout_logprobs) for c in group] for group in said
+        ]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in policy.hf_weights())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda names: {**names, "language_model.model.norm.scale": names["language_model.model.norm.weight"]},
+            "fills",
+        ),
+        (lambda names: {n: p for n, p in names.items() if "norm.weight" not in n}, "the engine has no"),
+        (lambda names: {n: p[:-1] if p.ndim == 2 else p for n, p in names.items()}, "the policy's"),
+    ],
+    ids=["more", "fewer", "smaller"],
+)
+def test_an_engine_of_other_parameters_is_refused(policy, engine, one_process, monkeypatch, change, says):
+    names = change(engine.parameters())
+    monkeypatch.setattr(engine, "parameters", lambda: names)
+    with pytest.raises(EngineMismatch, match=says):
+        WeightSync(policy, engine, "copy", one_process)
+
+
+def test_an_engine_that_shares_its_weights_notices_when_they_move(policy, engine, prompts, one_process):
+    own = {name: parameter.data for name, parameter in engine.parameters().items()}
+    sync = WeightSync(policy, engine, "alias", one_process)
+    sync.run()
+    assert sync.bytes_copied == 0
+    name = sync.links[0].name
+    engine.parameters()[name].data = engine.parameters()[name].data.clone()
+    with pytest.raises(EngineMismatch, match=rf"{name} is not the policy's \(1 of"):
+        sync.run()
+    for name, parameter in engine.parameters().items():
+        parameter.data = own[name]

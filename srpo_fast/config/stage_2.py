@@ -12,6 +12,7 @@ class RolloutConfig(Section):
     temperature: float = Field(default=1.0, gt=0.0)
     max_tokens: Positive = 2048
     max_num_seqs: Positive = 256
+    weights: Literal["copy", "alias"] = "copy"  # the engine has its own, or its parameters are the policy's
     kv_cache_gib: float = Field(default=4.0, gt=0.0)  # GiB of KV cache a rank
     refill_rounds: Annotated[int, Field(ge=0)] = 0  # of further prompts when the filter left less than prompts_per_step
 

@@ -56,6 +56,7 @@ class Policy:
         self.language_model = nn.ModuleList(chunks).to(parallel.device)  # one a stage, unless stages are interleaved
         self._hf_weights = HFWeights(self.source, self.language_model, parallel)
         self._hf_weights.load()
+        self.trains_vision = train_vision
         self.vision: VisionTower | None = None
         self._trained_features: tuple[Sequence[Prompt], Tensor] | None = None  # of the update under way
         if parallel.pp_rank == 0:
@@ -235,6 +236,16 @@ class Policy:
                 load_optimizer(self.optimizer, state["optimizer"])
 
     # --- weights ---
+
+    def shards(self) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+        """This rank's trained tensors, live, and the Hugging Face names of what is cut and stacked in each."""
+        for _, hf_names, parameter in self._hf_weights.parameters():
+            yield hf_names, parameter.data
+
+    @property
+    def stage_group(self) -> dist.ProcessGroup:
+        """The ranks that hold the stages of one model."""
+        return parallel_state.get_pipeline_model_parallel_group()
 
     def hf_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every trained tensor whole, under its Hugging Face name, on every rank; a collective over TP and PP."""

@@ -17,6 +17,8 @@ from torch import Tensor
 from srpo_fast.batch import Prompt
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy.hf_directory import HFDirectory
+from srpo_fast.policy.name_map import rule_for
+from srpo_fast.policy.vision_mlp import fuse_gate_up
 
 PATCHES_PER_PASS = 65_536  # bounds the tower's activations
 
@@ -46,7 +48,8 @@ class VisionTower:
         self._config = config = source.config.vision_config
         config._attn_implementation = _attention(parallel.device)
         self.module = Qwen2_5_VisionTransformerPretrainedModel(config)
-        self.module.load_state_dict({name: source.tensor(f"visual.{name}") for name in self.module.state_dict()})
+        fuse_gate_up(self.module)
+        self.module.load_state_dict({name: _tensor(source, name) for name in self.module.state_dict()})
         for parameter in self.module.parameters():  # not the buffers: rotary frequencies stay fp32
             parameter.data = parameter.data.to(dtype)
         self.module.requires_grad_(trained).eval().to(parallel.device)
@@ -112,6 +115,12 @@ class VisionTower:
 
     def _share(self, images: list[_Image]) -> list[_Image]:
         return share_images(images, self._ranks, self._parallel.tp_rank + self._parallel.tp * self._parallel.cp_rank)
+
+
+def _tensor(source: HFDirectory, name: str) -> Tensor:
+    """A tensor of the tower, from those of a directory that are stacked in it."""
+    _, hf_names = rule_for(f"visual.{name}", first_layer=0)
+    return torch.cat([source.tensor(hf_name) for hf_name in hf_names])
 
 
 def share_images(images: list[_Image], ranks: int, rank: int) -> list[_Image]:

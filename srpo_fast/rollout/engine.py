@@ -3,12 +3,12 @@
 import gc
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import nn
 
 from srpo_fast.batch import Completion, Prompt
 from srpo_fast.config import RolloutConfig
@@ -38,14 +38,14 @@ class Sampling:
 
 
 class RolloutEngine:
-    """`policy_version` is that of the weights inside; -1 until the first sync."""
+    """`policy_version` is that of the weights inside; -1 until the first sync (weight_sync.py)."""
 
     def __init__(
         self, model_dir: Path, settings: RolloutConfig, *, dtype: str, seed: int, max_prompt_tokens: int,
         banned_ids: tuple[int, ...], decode: Callable[[Sequence[int]], str], parallel: Parallel,
     ) -> None:  # fmt: skip
         vllm_touch_points.check_version()
-        with vllm_touch_points.unchanged_process():
+        with vllm_touch_points.unchanged_process(), vllm_touch_points.plain_linears(parallel.device):
             from vllm import LLM
 
             vllm_touch_points.inspect_models_in_process()
@@ -72,14 +72,16 @@ class RolloutEngine:
         self.policy_version = -1
         self._decode = decode
         self._bans = dict.fromkeys(banned_ids, -100.0)
-        self._after_load = vllm_touch_points.after_load(parallel.device)
         self._parallel = parallel
 
-    def load_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
-        """Replaces the engine's weights by whole tensors under Hugging Face names; what it had cached is forgotten."""
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
-        self.llm.apply_model(self._after_load)
-        self.llm.llm_engine.reset_encoder_cache()
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """This rank's part of the model, live, by vLLM's names: what a weight sync writes into."""
+        return vllm_touch_points.parameters_of(self.llm)
+
+    def weights_changed(self, policy_version: int, *, of_images: bool) -> None:
+        """What was computed with the old weights is forgotten; of images only if theirs changed too."""
+        if of_images:
+            self.llm.llm_engine.reset_encoder_cache()
         self.llm.reset_prefix_cache()
         self.policy_version = policy_version
 

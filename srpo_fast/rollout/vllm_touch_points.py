@@ -3,7 +3,7 @@
 import gc
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -48,16 +48,22 @@ def inspect_models_in_process() -> None:
     registry._run_in_subprocess = lambda inspect: inspect()
 
 
-def repack_tied_head(model: torch.nn.Module) -> None:
-    """On a CPU vLLM keeps a packed copy of an embedding used as head; loading weights leaves that copy stale."""
-    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
-    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+@contextmanager
+def plain_linears(device: torch.device) -> Iterator[None]:
+    """On a CPU vLLM repacks weights as it starts, and empties their parameters; here they stay what is multiplied."""
+    from vllm import _custom_ops
+    from vllm.model_executor.layers import utils
 
-    for layer in model.modules():
-        if isinstance(layer, VocabParallelEmbedding) and hasattr(layer, "cpu_linear"):
-            dispatch_cpu_unquantized_gemm(layer, remove_weight=False)
+    if device.type != "cpu":
+        yield
+        return
+    onednn, sgl = _custom_ops._supports_onednn, utils.check_cpu_sgl_kernel
+    _custom_ops._supports_onednn, utils.check_cpu_sgl_kernel = False, lambda *args: False
+    yield
+    _custom_ops._supports_onednn, utils.check_cpu_sgl_kernel = onednn, sgl
 
 
-def after_load(device: torch.device) -> Callable[[Any], None]:
-    """What the engine's model needs after new weights were loaded into it."""
-    return repack_tied_head if device.type == "cpu" else lambda model: None
+def parameters_of(llm: Any) -> dict[str, torch.Tensor]:
+    """The live parameters of this rank's part of the engine's model, by vLLM's names; a tied head has none."""
+    (parameters,) = llm.apply_model(lambda model: dict(model.named_parameters()))
+    return parameters
