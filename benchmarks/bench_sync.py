@@ -18,7 +18,7 @@ import srpo_fast  # noqa: F401 - sets the environment before torch and vLLM are 
 # isort: split
 from benchmarks.machine import machine
 from benchmarks.timing import Spread
-from srpo_fast.agreement import MAX_TOKENS, check_agreement
+from srpo_fast.agreement import MAX_TOKENS, make_prompts, measure_agreement
 from srpo_fast.config import ParallelConfig, RolloutConfig
 from srpo_fast.embedded.model import write_untrained_model
 from srpo_fast.packing import pack
@@ -34,7 +34,7 @@ class Bench:
     """A policy and its engine, and the three ways from one to the other."""
 
     def __init__(self, model_dir: Path, dtype: str, parallel: Parallel) -> None:
-        self.dtype, self.parallel = dtype, parallel
+        self.parallel = parallel
         self.encoder = PromptEncoder.from_pretrained(model_dir, max_prompt_tokens=256)
         banned = self.encoder.banned_ids
         self.policy = Policy(model_dir, dtype=dtype, seed=0, parallel=parallel, banned_ids=banned, temperature=1.0)
@@ -74,10 +74,8 @@ class Bench:
             pack, tokens_per_micro_batch=1024, dp=self.parallel.dp, dp_rank=self.parallel.dp_rank,
             merge_size=self.encoder.merge_size, image_token_id=self.encoder.image_token_id,
         )  # fmt: skip
-        found = check_agreement(
-            self.policy, self.engine, self.encoder, packer, dtype=self.dtype, parallel=self.parallel
-        )
-        return max(agreement.largest for agreement in found)
+        prompts = make_prompts(self.encoder)
+        return measure_agreement(self.policy, self.engine, prompts, packer, self.parallel).largest
 
     def _part(self) -> None:
         """The engine's parameters are its own again."""

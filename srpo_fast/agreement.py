@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from srpo_fast.batch import Completion, Prompt, Question, TrainingSequence
+from srpo_fast.config import Config
 from srpo_fast.packing import Packer
 from srpo_fast.parallel import Parallel, gather_from_ranks
 from srpo_fast.policy import Policy
@@ -35,25 +36,32 @@ class Agreement:
 
 
 def check_agreement(
-    policy: Policy, engine: RolloutEngine, encoder: PromptEncoder, pack: Packer, *, dtype: str, parallel: Parallel
-) -> list[Agreement]:
-    """For prompts with no, one and two images; a collective. Raises EngineMismatch, on every rank, above the limit."""
-    found = [measure_agreement(policy, engine, [prompt], pack, parallel) for prompt in _prompts(encoder)]
+    policy: Policy, engine: RolloutEngine, encoder: PromptEncoder, pack: Packer, config: Config, parallel: Parallel
+) -> str:
+    """What was found after prompts with no, one and two images, in a line; a collective.
+
+    Raises EngineMismatch, on every rank, when a mean is above the limit of the dtype.
+    """
+    limit = LIMITS[config.model.dtype]
+    max_tokens = min(MAX_TOKENS, config.rollout.max_tokens)
+    found = [measure_agreement(policy, engine, [p], pack, parallel, max_tokens) for p in make_prompts(encoder)]
     for agreement in found:
-        if not agreement.mean <= LIMITS[dtype]:  # also catches NaN
+        if not agreement.mean <= limit:  # also catches NaN
             raise EngineMismatch(
                 f"engine and policy disagree by {agreement.mean:.1e} in log-prob on average after a prompt with "
-                f"{agreement.images} images (limit {LIMITS[dtype]:.0e}, largest {agreement.largest:.1e}); nothing was "
-                "trained. Is the model a Qwen2.5-VL, and vLLM of the version that is locked?"
+                f"{agreement.images} images (limit {limit:.0e}, largest {agreement.largest:.1e}); nothing was trained. "
+                "Is the model a Qwen2.5-VL, and vLLM of the version that is locked?"
             )
-    return found
+    means = ", ".join(f"{agreement.mean:.1e} ({agreement.images} images)" for agreement in found)
+    return f"engine and policy agree: mean difference in log-prob {means}; limit {limit:.0e}"
 
 
 def measure_agreement(
-    policy: Policy, engine: RolloutEngine, prompts: Sequence[Prompt], pack: Packer, parallel: Parallel
-) -> Agreement:
+    policy: Policy, engine: RolloutEngine, prompts: Sequence[Prompt], pack: Packer, parallel: Parallel,
+    max_tokens: int = MAX_TOKENS,
+) -> Agreement:  # fmt: skip
     """Samples from every engine, whose weights have to be the policy's by now."""
-    sampling = Sampling(samples=SAMPLES, temperature=1.0, max_tokens=MAX_TOKENS, stream=("agreement", policy.version))
+    sampling = Sampling(samples=SAMPLES, temperature=1.0, max_tokens=max_tokens, stream=("agreement", policy.version))
     groups = engine.generate(prompts, sampling, policy_version=policy.version)
     batch = pack([_sequence(p, c) for p, group in zip(prompts, groups, strict=True) for c in group])
     pairs = zip(batch.micro_batches, policy.logprobs(batch), strict=True)
@@ -65,7 +73,7 @@ def measure_agreement(
     )  # fmt: skip
 
 
-def _prompts(encoder: PromptEncoder) -> list[Prompt]:
+def make_prompts(encoder: PromptEncoder) -> list[Prompt]:
     """With no, one and two images, of noise: every patch is another."""
     chance = np.random.default_rng(0)
     pictures = [Image.fromarray(chance.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in SIZES]

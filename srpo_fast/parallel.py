@@ -19,7 +19,7 @@ from srpo_fast.config import ConfigError, ParallelConfig, UserError
 T = TypeVar("T")
 K = TypeVar("K", int, str)
 
-HANG_TIMEOUT = timedelta(minutes=30)  # a collective older than this is an error, not a wait
+HANG_TIMEOUT = timedelta(hours=12)  # of a collective; deadline.py ends a step that hangs long before, and says where
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +102,15 @@ def stop() -> None:
     """Leaves the process group; an engine deleted before may have taken it along already."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def lost_rank(error: RuntimeError) -> str | None:
+    """What to tell of a collective that failed because another rank is gone; None: the error is another one."""
+    text = str(error)
+    if not isinstance(error, dist.DistError) and "gloo" not in text:
+        return None
+    cause = text.partition("] ")[2].partition(". ")[0] if "gloo" in text else text.splitlines()[0]
+    return f"another rank has ended ({cause:.120}); its own message says why. The last checkpoint is intact"
 
 
 def agree(make: Callable[[], T], parallel: Parallel) -> T:

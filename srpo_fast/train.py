@@ -16,10 +16,12 @@ from functools import partial
 import torch
 
 from srpo_fast import checkpoint
+from srpo_fast.agreement import check_agreement
 from srpo_fast.answer_format import AnswerFormat, one_answer_format, rollout_format
 from srpo_fast.batch import Group, HeldOut, Prompt, Question
 from srpo_fast.checkpoint import Checkpoint
 from srpo_fast.config import Config, UserError, config_from_arguments
+from srpo_fast.deadline import deadline
 from srpo_fast.evaluation.heldout import evaluate
 from srpo_fast.grading.grader import Grader
 from srpo_fast.group_collection import collect_step
@@ -27,7 +29,7 @@ from srpo_fast.monitor.run_monitor import Monitor, open_monitor
 from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
 from srpo_fast.monitor.summary import Stage
 from srpo_fast.packing import pack
-from srpo_fast.parallel import Parallel, agree, start, stop
+from srpo_fast.parallel import Parallel, agree, lost_rank, start, stop
 from srpo_fast.policy import Policy
 from srpo_fast.policy_update import start_updates, update_policy
 from srpo_fast.prompt_source import PromptSource, encode_usable
@@ -82,6 +84,7 @@ class Trainer:
             pack, tokens_per_micro_batch=config.optimizer.tokens_per_micro_batch, dp=parallel.dp,
             dp_rank=parallel.dp_rank, merge_size=self.encoder.merge_size, image_token_id=self.encoder.image_token_id,
         )  # fmt: skip
+        monitor.note(check_agreement(self.policy, self.engine, self.encoder, self.pack, config, parallel))
 
     def run(self) -> None:
         first_step = self.resume()
@@ -125,7 +128,8 @@ class Trainer:
             start_updates(self.policy, config)
         with self.monitor.phase("stage_2", config.steps, done=first_step, label="stage 2"):
             for step in range(first_step, config.steps):
-                metrics, groups = self.step(step)
+                with deadline(60 * config.run.max_step_minutes, f"step {step}", self.parallel.rank):
+                    metrics, groups = self.step(step)
                 if config.evaluation.every and (step + 1) % config.evaluation.every == 0:
                     metrics |= self.validate(step)
                 self.monitor.log_step(step, metrics, groups)
@@ -225,6 +229,11 @@ def main(arguments: list[str]) -> int:
             time.sleep(10)  # rank 0 met the same error; the first to leave ends the others
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2 if isinstance(error, UserError) else 1
+    except RuntimeError as error:
+        if not (says := lost_rank(error)):
+            raise
+        print(f"error: {says}", file=sys.stderr, flush=True)
+        return 1
     stop()
     return 0
 

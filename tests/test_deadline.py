@@ -1,0 +1,35 @@
+"""Nothing hangs for ever."""
+
+import time
+
+import pytest
+
+from srpo_fast.deadline import deadline
+from tests.launch import run_script
+
+
+@pytest.fixture(scope="module", params=["sleeps", "dies"])
+def faulty(request: pytest.FixtureRequest) -> tuple[str, str]:
+    result = run_script("tests/hang_on_ranks.py", request.param, ranks=2)
+    assert result.returncode != 0
+    return request.param, result.stderr
+
+
+def test_a_rank_that_hangs_or_dies_ends_the_others_with_one_line(faulty):
+    fault, stderr = faulty
+    errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    if fault == "sleeps":
+        assert sorted(line.partition(" has taken")[0] for line in errors) == [
+            "error: rank 0: step 7", "error: rank 1: step 7",
+        ]  # fmt: skip
+        assert "in wait_forever" in stderr  # where rank 1 stands
+        assert "in barrier" in stderr  # and rank 0
+    else:
+        assert len(errors) == 1
+        assert "another rank has ended" in errors[0]
+
+
+def test_what_is_done_in_time_goes_on():
+    with deadline(0.05, "a step", 0):
+        pass
+    time.sleep(0.1)  # it would end this process
