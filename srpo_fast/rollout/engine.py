@@ -96,12 +96,14 @@ class RolloutEngine:
             raise StaleEngine(f"the engine holds policy version {self.policy_version}, asked for {policy_version}")
         if not prompts:
             return []
-        outputs = self.llm.generate(
-            [_request(prompt) for prompt in prompts],
-            [self._sampling_params(sampling, prompt) for prompt in prompts],
-            use_tqdm=False if progress is None else _report_to(progress),
-        )
+        requests, parameters = self.requests(prompts, sampling)
+        bar = False if progress is None else _report_to(progress)
+        outputs = self.llm.generate(requests, parameters, use_tqdm=bar)
         return [tuple(self._completion(c) for c in output.outputs) for output in outputs]
+
+    def requests(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[list[dict[str, Any]], list[Any]]:
+        """What vLLM is asked: a request and its SamplingParams for every prompt."""
+        return [_request(p) for p in prompts], [self._sampling_params(sampling, p) for p in prompts]
 
     def close(self) -> None:
         """Ends the engine. vLLM takes the default process group along, so nothing collective may follow."""

@@ -1,0 +1,110 @@
+"""What the loop costs beside the engine: rollouts against a bare LLM.generate, and the seconds of a step by part.
+
+The first two take turns in one process, on the same prompts, seeds and sampling parameters. The seconds are those of a
+short run of the embedded config. The last line of stdout is one JSON document.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import srpo_fast  # noqa: F401 - sets the environment before torch and vLLM are imported
+
+# isort: split
+from benchmarks.machine import machine
+from benchmarks.timing import Spread
+from srpo_fast.config import ParallelConfig, RolloutConfig
+from srpo_fast.embedded.model import write_untrained_model
+from srpo_fast.embedded.task import load_questions
+from srpo_fast.parallel import start
+from srpo_fast.policy import Policy
+from srpo_fast.prompts import PromptEncoder
+from srpo_fast.rollout import RolloutEngine, Sampling
+from srpo_fast.weight_sync import WeightSync
+
+PROMPTS, GROUP_SIZE, MAX_TOKENS = 16, 8, 64
+STEPS = 8  # of the short run; the first warms caches and does not count
+
+
+def rollout_ratio(model_dir: Path, rounds: int) -> dict[str, float]:
+    """Tokens per second of `RolloutEngine.generate` over those of vLLM's own generate, both of the same requests."""
+    parallel = start(ParallelConfig())
+    encoder = PromptEncoder.from_pretrained(model_dir, max_prompt_tokens=96)
+    banned = encoder.banned_ids
+    policy = Policy(model_dir, dtype="float32", seed=0, parallel=parallel, banned_ids=banned, temperature=1.0)
+    engine = RolloutEngine(
+        model_dir, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=0.25, max_num_seqs=128), dtype="float32", seed=0,
+        max_prompt_tokens=96, banned_ids=banned, decode=encoder.decode, parallel=parallel,
+    )  # fmt: skip
+    WeightSync(policy, engine, "copy", parallel).run()
+    prompts = [encoder.encode(question, "Answer.") for question in load_questions("train", PROMPTS, seed=0)]
+    sampling = Sampling(samples=GROUP_SIZE, temperature=1.0, max_tokens=MAX_TOKENS, stream=("bench",))
+    requests, parameters = engine.requests(prompts, sampling)
+    counts: dict[str, int] = {}
+
+    def ours() -> None:
+        groups = engine.generate(prompts, sampling, policy_version=policy.version)
+        counts["ours"] = sum(len(completion.token_ids) for group in groups for completion in group)
+
+    def bare() -> None:
+        outputs = engine.llm.generate(requests, parameters, use_tqdm=False)
+        counts["bare"] = sum(len(completion.token_ids) for output in outputs for completion in output.outputs)
+
+    seconds: dict[Callable[[], None], list[float]] = {ours: [], bare: []}
+    for turn in range(rounds + 1):
+        for way in (ours, bare) if turn % 2 else (bare, ours):
+            engine.weights_changed(policy.version, of_images=False)  # as after a sync: no prefix is known
+            begin = time.perf_counter()
+            way()
+            if turn:  # the first warms up
+                seconds[way].append(time.perf_counter() - begin)
+    assert counts["ours"] == counts["bare"], f"the same seeds gave other tokens: {counts}"
+    ratios = [b / o for b, o in zip(seconds[bare], seconds[ours], strict=True)]
+    engine.close()
+    return {
+        "tokens": counts["ours"],
+        "ours_tokens_per_s": counts["ours"] / Spread.of(seconds[ours]).p50,
+        "bare_tokens_per_s": counts["bare"] / Spread.of(seconds[bare]).p50,
+        "ratio_to_bare": Spread.of(ratios).p50,
+    }
+
+
+def seconds_by_phase(ranks: int) -> dict[str, float]:
+    """Medians over the steps of a short embedded run without stage 1."""
+    Path("runs").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir="runs", prefix="bench_loop_") as folder:  # beside the base policy
+        command = [
+            str(Path(sys.executable).with_name("srpo")), "train", "--ranks", str(ranks), f"run.dir={folder}",
+            f"steps={STEPS}", "reflection=null", "cold_start=null", "evaluation.questions=1", "evaluation.every=0",
+            "reward.max_flat_steps=null",
+        ]  # fmt: skip
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
+    names = [name for name in lines[-1] if name.startswith("time/")]
+    return {name: statistics.median(line.get(name, 0.0) for line in lines[1:]) for name in names}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--ranks", type=int, default=2, help="of the short run")
+    options = parser.parse_args()
+    found: dict[str, Any] = {"seconds": seconds_by_phase(options.ranks)}
+    with tempfile.TemporaryDirectory() as folder:
+        write_untrained_model(Path(folder), seed=0)
+        found |= rollout_ratio(Path(folder), options.rounds)
+    for name, value in found["seconds"].items():
+        print(f"{name:<22} {value:8.3f} s")
+    print(f"rollouts at {found['ratio_to_bare']:.1%} of a bare LLM.generate")
+    print(json.dumps(found | machine()))
+
+
+if __name__ == "__main__":
+    main()
