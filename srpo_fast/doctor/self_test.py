@@ -1,0 +1,52 @@
+"""Do engine and policy agree on this machine? The same check that every run makes before its first step."""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from srpo_fast.agreement import LIMITS, MAX_TOKENS, make_prompts, measure_agreement
+from srpo_fast.config import ParallelConfig, RolloutConfig
+from srpo_fast.doctor.finding import Finding, error, ok
+from srpo_fast.embedded.model import write_untrained_model
+from srpo_fast.packing import pack
+from srpo_fast.parallel import start
+from srpo_fast.policy import Policy
+from srpo_fast.prompts import PromptEncoder
+from srpo_fast.rollout import RolloutEngine
+from srpo_fast.weight_sync import WeightSync
+
+MAX_PROMPT_TOKENS = 256
+TOKENS_PER_MICRO_BATCH = 2048
+
+
+def check_agreement(model: Path | None, dtype: str, kv_cache_gib: float) -> list[Finding]:
+    """A finding for prompts with no, one and two images; model None: the embedded one with random weights.
+
+    It ends this process's group: nothing collective may follow.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        if model is None:
+            model = Path(folder)
+            write_untrained_model(model, seed=0)
+        parallel = start(ParallelConfig())
+        encoder = PromptEncoder.from_pretrained(model, MAX_PROMPT_TOKENS)
+        policy = Policy(model, dtype=dtype, seed=0, parallel=parallel, banned_ids=encoder.banned_ids, temperature=1.0)
+        engine = RolloutEngine(
+            model, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=kv_cache_gib, max_num_seqs=16), dtype=dtype,
+            seed=0, max_prompt_tokens=MAX_PROMPT_TOKENS, banned_ids=encoder.banned_ids, decode=encoder.decode,
+            parallel=parallel,
+        )  # fmt: skip
+        WeightSync(policy, engine, "copy", parallel).run()
+        packer = partial(
+            pack, tokens_per_micro_batch=TOKENS_PER_MICRO_BATCH, dp=1, dp_rank=0, merge_size=encoder.merge_size,
+            image_token_id=encoder.image_token_id,
+        )  # fmt: skip
+        findings = []
+        for prompt in make_prompts(encoder):
+            found = measure_agreement(policy, engine, [prompt], packer, parallel)
+            says = f"mean difference in log-prob {found.mean:.1e}, largest {found.largest:.1e}, {found.tokens} tokens"
+            subject = f"engine = policy, {found.images} images"
+            remedy = f"above the limit of {LIMITS[dtype]:.0e} for {dtype}: install the locked versions"
+            findings.append(ok(subject, says) if found.mean <= LIMITS[dtype] else error(subject, says, remedy))
+        engine.close()
+    return findings
