@@ -70,8 +70,7 @@ def _sentences(text: str) -> Iterator[str]:
 
 
 def _after_last_phrase(text: str) -> str:
-    said = ""
-    for phrase in _PHRASE.finditer(text):
-        rest = text[phrase.end() : phrase.end() + 2 * MAX_CHARACTERS]
-        said = next(_sentences(rest), "") or said
-    return said if len(said) <= MAX_CHARACTERS else ""
+    for phrase in reversed(list(_PHRASE.finditer(text))):
+        if said := next(_sentences(text[phrase.end() : phrase.end() + 2 * MAX_CHARACTERS]), ""):
+            return said if len(said) <= MAX_CHARACTERS else ""
+    return ""
