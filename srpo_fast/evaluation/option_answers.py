@@ -33,7 +33,10 @@ _LETTER = re.compile(
     r"|(?<![\w'$\\])(?P<praised>[A-Z])\)? (?:is|seems|looks) (?:the )?(?:correct|right|best|answer)\b"
 )
 _LABELS = re.compile(r"(?<![\w.])\(?([A-Z])(?:\)|[.:](?= ))")  # several options with their texts
-_RUN = re.compile(r"(?<![\w'])\(?[A-Z]\)?(?:(?:,|,? and|,? or| ?&) ?\(?[A-Z]\)?)+(?![\w'])")
+_RUN = re.compile(  # no points of a drawing
+    r"(?:^|\b(?i:options?|choices?|answers?|letters?|both|either|choose|select|are|is|with)|'s|:) ?"
+    r"(?P<letters>\(?[A-Z]\)?(?:(?:,|,? and|,? or| ?&) ?\(?[A-Z]\)?)+)(?![\w'])"
+)
 _RULED_OUT = re.compile(
     r"(?<!\w)[A-Z]\)? (?:is|was|can be|must be) (?:too|wrong|incorrect|false|invalid|ruled out|eliminated|excluded)\b"
 )
@@ -150,7 +153,7 @@ def _named(statement: str, options: Options) -> tuple[frozenset[str], str]:
         return several, "letters"
     if equal := _same_value(said, options):
         return equal, "text"
-    if (run := _RUN.search(said)) and (several := known & set(re.findall("[A-Z]", run[0]))):
+    if (run := _RUN.search(said)) and (several := known & set(re.findall("[A-Z]", run["letters"]))):
         return frozenset(several), "letters"
     letters = frozenset(found for match in _LETTER.finditer(said) if (found := _letter_in(match)) in known)
     ordinals = [_ORDINALS.index(match[1].casefold()) for match in _ORDINAL.finditer(said)]
