@@ -9,6 +9,7 @@ from pathlib import Path
 
 from srpo_fast import inspection
 from srpo_fast.config import UserError, add_config_arguments, load_config
+from srpo_fast.evaluation.command import add_eval_options, evaluate
 from srpo_fast.inspection.command import add_data_commands
 
 
@@ -142,6 +143,8 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--json", action="store_true", help="print one JSON array, an object for every line")
     command.set_defaults(run_command=reward)
+
+    add_eval_options(commands.add_parser("eval", help=evaluate.__doc__, description=evaluate.__doc__))
 
     command = commands.add_parser("estimate", help=estimate.__doc__)
     command.add_argument("config", type=Path, metavar="F.yaml")
