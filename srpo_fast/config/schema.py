@@ -162,8 +162,11 @@ class Config(Section):
             raise ValueError(
                 "evaluation.every needs questions: set data.validation, or evaluation.every=0, or evaluation.benchmarks"
             )
-        if validation is None and (evaluation.keep_best or "").startswith("validation/"):
-            raise ValueError(f"evaluation.keep_best={evaluation.keep_best} needs questions: set data.validation")
+        metric = evaluation.keep_best or ""
+        if validation is None and metric.startswith("validation/"):
+            raise ValueError(f"evaluation.keep_best={metric} needs questions: set data.validation")
+        if self.reward.variant == "grpo" and metric.endswith("_second"):
+            raise ValueError(f"evaluation.keep_best={metric}: reward.variant=grpo gives one answer; name acc_first")
 
     def _stage_1_is_whole(self) -> None:
         reflection, cold_start = self.reflection, self.cold_start

@@ -101,13 +101,12 @@ def _names(options: argparse.Namespace) -> list[str]:
 
 
 def _task(options: argparse.Namespace, name: str, is_one_of_several: bool) -> "Task":
+    from srpo_fast.evaluation.data import chosen_split
     from srpo_fast.evaluation.judging import Budget
     from srpo_fast.evaluation.run import Task
 
     benchmark = load_benchmark(name)
-    split = options.split or benchmark.splits[0]
-    if split not in benchmark.splits:
-        raise UserError(f"{benchmark.title} has the splits {', '.join(benchmark.splits)}, got --split {split:.80}")
+    split = chosen_split(benchmark, options.split)
     config = load_config(options.config or _usual_config(name), [])
     preset = options.system or _DEFAULT_PRESET[options.protocol]
     own = config.rollout.max_tokens if name == EMBEDDED else MAX_TOKENS

@@ -36,6 +36,13 @@ class Source:
     root: Path  # where relative image paths start
 
 
+def chosen_split(benchmark: Benchmark, split: str | None) -> str:
+    """The split asked for, or the usual one. Raises UserError when the benchmark has none of that name."""
+    if split not in (None, *benchmark.splits):
+        raise UserError(f"{benchmark.title} has the splits {', '.join(benchmark.splits)}, got {split!r:.80}")
+    return split or benchmark.splits[0]
+
+
 def open_source(benchmark: Benchmark, data: Path | None, split: str) -> Source:
     """The files to read; none where the benchmark makes its own items. Raises UserError when there are none."""
     if data is None:

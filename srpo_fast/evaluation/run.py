@@ -105,25 +105,25 @@ class Evaluation:
         return {item.id: directory.said[item.id] for item in items if item.id in directory.said}
 
     def _ask(self, items: Sequence[Item], directory: EvaluationDirectory, image_root: Path) -> None:
-        from srpo_fast.evaluation.sampling import ItemQuestion  # brings vLLM
+        from srpo_fast.evaluation.sampling import ItemQuestion, Unasked  # with vLLM
 
         assert self._sampler is not None
         assert directory.said is not None
         left = [item for item in items if item.id not in directory.said]
         data = self._task.config.data
         question_of = ItemQuestion(image_root=image_root, min_pixels=data.min_pixels, max_pixels=data.max_pixels)
-        unasked: list[tuple[str, str]] = []
+        unasked: list[Unasked] = []
         with self._bar("answering", len(items), len(items) - len(left)) as bar:
             for result in self._sampler.answers(left, question_of, self._task.system, bar.advance):
-                if isinstance(result, Said):
-                    directory.said.write(result)
-                else:
+                if isinstance(result, Unasked):
                     unasked.append(result)
-        if len(unasked) == len(items):
-            raise UserError(f"none of {len(items):,} items can be asked; the first, {unasked[0][0]}: {unasked[0][1]}")
+                else:
+                    directory.said.write(result)
         if unasked:
-            name, reason = unasked[0]
-            self._note(f"{len(unasked):,} items cannot be asked and count as wrong; the first, {name}: {reason}")
+            first = f"the first, {unasked[0].id}: {unasked[0].reason}"
+            if len(unasked) == len(items):
+                raise UserError(f"none of {len(items):,} items can be asked; {first}")
+            self._note(f"{len(unasked):,} items cannot be asked and count as wrong; {first}")
         if cut := sum(not directory.said[item.id].is_finished for item in items if item.id in directory.said):
             self._note(f"{cut:,} responses are cut at {self._task.max_tokens:,} tokens")
 

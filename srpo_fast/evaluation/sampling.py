@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,43 @@ class ItemQuestion:
         return Question(id=item.id, text=item.prompt, images=images, answer=item.gold[0] if item.gold else "")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unasked:
+    """An item that cannot be asked: the id and why."""
+
+    id: str
+    reason: str
+
+
+def ask(
+    items: Sequence[Item], encode: Callable[[Item], Prompt], engine: Callable[[], RolloutEngine], max_tokens: int,
+    round_size: int, advance: Advance,
+) -> Iterator[Said | Unasked]:  # fmt: skip
+    """Greedy responses, a round at a time; `engine` is called when there is something to ask it."""
+    sampling = Sampling(samples=1, temperature=0.0, max_tokens=max_tokens, stream=STREAM)
+    left = iter(items)
+    while members := list(islice(left, round_size)):
+        prompts: list[Prompt] = []
+        for item in members:
+            try:
+                prompts.append(encode(item))
+            except BadRecord as error:
+                advance(1)
+                yield Unasked(id=item.id, reason=str(error))
+        if not prompts:
+            continue
+        model = engine()
+        completions = model.generate(prompts, sampling, policy_version=model.policy_version, progress=advance)
+        for prompt, (completion,) in zip(prompts, completions, strict=True):
+            yield Said(
+                id=prompt.question.id,
+                text=completion.text,
+                is_finished=completion.is_finished,
+                prompt_tokens=len(prompt.token_ids),
+                completion_tokens=len(completion.token_ids),
+            )
+
+
 class Sampler:
     """The model of a directory; its engine starts with the first question and serves until close()."""
 
@@ -59,39 +97,21 @@ class Sampler:
         self._engine: RolloutEngine | None = None
 
     def answers(
-        self, items: Sequence[Item], question_of: Callable[[Item], Question], system: str, advance: Advance
-    ) -> Iterator[Said | tuple[str, str]]:
-        """What the model says to each, round by round; (id, why not) of an item that cannot be asked."""
-        left = iter(items)
-        while members := list(islice(left, ROUND * self._config.rollout.max_num_seqs)):
-            prompts: list[Prompt] = []
-            for item in members:
-                try:
-                    prompts.append(self._encoder.encode(question_of(item), system))
-                except BadRecord as error:
-                    advance(1)
-                    yield item.id, str(error)
-            yield from self._said(prompts, advance)
+        self, items: Sequence[Item], question_of: ItemQuestion, system: str, advance: Advance
+    ) -> Iterator[Said | Unasked]:
+        """What the model says to each, round by round, or why it cannot be asked."""
+        encode = partial(encoded, self._encoder, question_of, system)
+        size = ROUND * self._config.rollout.max_num_seqs
+        yield from ask(items, encode, self._opened, self._max_tokens, size, advance)
 
     def close(self) -> None:
         if self._engine is not None:
             self._engine.close()
             stop()
 
-    def _said(self, prompts: Sequence[Prompt], advance: Advance) -> Iterator[Said]:
-        if not prompts:
-            return
-        engine = self._engine = self._engine or self._start()
-        sampling = Sampling(samples=1, temperature=0.0, max_tokens=self._max_tokens, stream=STREAM)
-        completions = engine.generate(prompts, sampling, policy_version=engine.policy_version, progress=advance)
-        for prompt, (completion,) in zip(prompts, completions, strict=True):
-            yield Said(
-                id=prompt.question.id,
-                text=completion.text,
-                is_finished=completion.is_finished,
-                prompt_tokens=len(prompt.token_ids),
-                completion_tokens=len(completion.token_ids),
-            )
+    def _opened(self) -> RolloutEngine:
+        self._engine = self._engine or self._start()
+        return self._engine
 
     def _start(self) -> RolloutEngine:
         rollout = self._config.rollout.model_copy(update={"max_tokens": self._max_tokens})
@@ -100,6 +120,12 @@ class Sampler:
             max_prompt_tokens=self._max_prompt_tokens, banned_ids=self._encoder.banned_ids,
             decode=self._encoder.decode, parallel=start(ParallelConfig()),
         )  # fmt: skip
+
+
+def encoded(encoder: PromptEncoder, question_of: ItemQuestion, system: str, item: Item) -> Prompt:
+    """The prompt of an item without the policy's pixels: the engine has the images, and a round holds many."""
+    prompt = encoder.encode(question_of(item), system)
+    return replace(prompt, pixel_values=prompt.pixel_values[:0].clone())
 
 
 def fingerprint(model_dir: Path) -> dict[str, Any]:

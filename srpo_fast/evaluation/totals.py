@@ -41,7 +41,7 @@ def totals_of(benchmark: Benchmark, marked: Sequence[Marked], protocol: Protocol
 
 
 def transitions_of(marked: Iterable[Marked]) -> Totals:
-    """From the first to the last answer, where a response has two; the shares of wrong ones fixed, right ones broken."""
+    """From the first to the last answer, where a response has two; shares of wrong ones fixed, right ones broken."""
     pairs = [(bool(each.first.is_right), bool(each.last.is_right)) for each in marked if has_two_answers(each)]
     counts = {name: pairs.count((first, last)) for name, first, last in TRANSITIONS}
     wrong, right = counts["wr"] + counts["ww"], counts["rr"] + counts["rw"]
