@@ -119,6 +119,8 @@ def _prune(root: Path) -> None:
     complete = _complete(root)
     best = max(complete, key=_score)
     if has_score := _score(best) > -math.inf:
+        if not (root / BEST).is_symlink():
+            shutil.rmtree(root / BEST, ignore_errors=True)  # what a copy that followed the link made of it
         link = root / f".{BEST}.tmp"
         link.unlink(missing_ok=True)
         link.symlink_to(best.name)

@@ -42,6 +42,7 @@ def report(options: argparse.Namespace) -> int:
 def validate(options: argparse.Namespace) -> int:
     """Checks the values of a config, the records of its data files, and that what it names is there; not the model."""
     config = load_config(options.config, options.overrides)
+    from srpo_fast.evaluation.in_loop import open_benchmark
     from srpo_fast.grading.grader import Grader
     from srpo_fast.quarantine import Quarantine
     from srpo_fast.rewards.scoring import make_scorer
@@ -54,6 +55,9 @@ def validate(options: argparse.Namespace) -> int:
     for split in SPLITS:
         questions = open_questions(config, split, quarantine)
         print(f"{split}: {len(questions):,} questions")
+    for settings in config.evaluation.benchmarks:
+        opened = open_benchmark(settings, config)
+        print(f"evaluation, {settings.name}: {len(opened.items):,} items")
     if quarantine:
         print(f"{len(quarantine):,} records cannot be used; `srpo data check` says why")
     print(f"{options.config} is valid")

@@ -34,10 +34,13 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.compare:
         return _compare(options.compare)
     names = _names(options)
+    from srpo_fast.evaluation.data import open_source
     from srpo_fast.evaluation.run import Evaluation
     from srpo_fast.monitor.progress import open_display
 
     tasks = [_task(options, name, len(names) > 1) for name in names]
+    for task in tasks[1:]:
+        open_source(task.benchmark, task.data, task.split)  # what is missing shows now, not after hours
     display = open_display(sys.stderr if options.json else sys.stdout)
     sampler: Any = None
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from srpo_fast.config import UserError
+from srpo_fast.formats.recognise import writable
 from srpo_fast.monitor.run_directory import write_atomically
 from srpo_fast.reflection.journal import Journal
 from srpo_fast.reflection.records import Record
@@ -65,8 +66,8 @@ class EvaluationDirectory:
 
     def write(self, results: Mapping[str, Any], table: str) -> None:
         document = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomically(self.root / RESULTS, document + "\n")
-        write_atomically(self.root / "table.md", table)
+        write_atomically(self.root / RESULTS, writable(document) + "\n")
+        write_atomically(self.root / "table.md", writable(table))
 
     def close(self) -> None:
         if self.said is not None:

@@ -1,6 +1,6 @@
 """Benchmarks that are measured while a run trains: greedily, by the run's own engines, marked by rank 0."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +10,7 @@ from srpo_fast.evaluation.benchmark import Benchmark, Item
 from srpo_fast.evaluation.benchmarks import load_benchmark
 from srpo_fast.evaluation.data import chosen_split, open_source, read_items
 from srpo_fast.evaluation.directory import Said
-from srpo_fast.evaluation.marking import mark_all
+from srpo_fast.evaluation.marked_items import mark_all
 from srpo_fast.evaluation.sampling import ROUND, ItemQuestion, ask, encoded
 from srpo_fast.evaluation.totals import totals_of
 from srpo_fast.grading.grader import Grader
@@ -28,7 +28,20 @@ class OpenBenchmark:
 
 def open_benchmarks(config: Config, parallel: Parallel) -> list[OpenBenchmark]:
     """Those the config names, on every rank. A collective; raises UserError where data cannot be read."""
-    return agree(lambda: [_open(settings, config) for settings in config.evaluation.benchmarks], parallel)
+    return agree(lambda: [open_benchmark(settings, config) for settings in config.evaluation.benchmarks], parallel)
+
+
+def open_benchmark(settings: BenchmarkConfig, config: Config) -> OpenBenchmark:
+    """A benchmark with its items read. Raises UserError where that cannot be."""
+    benchmark = load_benchmark(settings.name)
+    split = chosen_split(benchmark, settings.split)
+    source = open_source(benchmark, settings.data, split)
+    question_of = ItemQuestion(
+        image_root=settings.image_root or source.root, min_pixels=config.data.min_pixels,
+        max_pixels=config.data.max_pixels,
+    )  # fmt: skip
+    items = list(read_items(benchmark, source, split, settings.limit))
+    return OpenBenchmark(benchmark=benchmark, items=items, question_of=question_of)
 
 
 def measure(
@@ -42,7 +55,7 @@ def measure(
     share = opened.items[parallel.engine_rank :: parallel.engines]
     answers = ask(
         share, partial(encoded, encoder, opened.question_of, system), lambda: engine, config.rollout.max_tokens,
-        ROUND * config.rollout.max_num_seqs, progress,
+        ROUND * config.rollout.max_num_seqs, lambda done: progress(done * parallel.engines),
     )  # fmt: skip
     mine = {said.id: said.text for said in answers if isinstance(said, Said)}
     responses: dict[str, str] = {}
@@ -53,22 +66,9 @@ def measure(
 
 def _figures(opened: OpenBenchmark, responses: dict[str, str], config: Config) -> dict[str, float]:
     with closing(Grader(config.reward)) as grader:
-        silent: Callable[[int], object] = lambda done: None  # noqa: E731
-        marked = mark_all(opened.benchmark, opened.items, responses, "reflective", grader, silent)
+        marked = mark_all(opened.benchmark, opened.items, responses, "reflective", grader, lambda done: None)
     totals, name = totals_of(opened.benchmark, marked, "reflective"), opened.benchmark.name
     figures = {f"evaluation/{name}/acc_{answer}": totals[answer]["accuracy"] for answer in ("first", "last")}
     if opened.benchmark.judge is not None:
         figures[f"evaluation/{name}/undecided"] = totals["last"]["undecided"] / len(marked)
     return figures
-
-
-def _open(settings: BenchmarkConfig, config: Config) -> OpenBenchmark:
-    benchmark = load_benchmark(settings.name)
-    split = chosen_split(benchmark, settings.split)
-    source = open_source(benchmark, settings.data, split)
-    question_of = ItemQuestion(
-        image_root=settings.image_root or source.root, min_pixels=config.data.min_pixels,
-        max_pixels=config.data.max_pixels,
-    )  # fmt: skip
-    items = list(read_items(benchmark, source, split, settings.limit))
-    return OpenBenchmark(benchmark=benchmark, items=items, question_of=question_of)

@@ -10,7 +10,8 @@ from srpo_fast.chat.model import ChatFailure, ChatModel, ChatRequest
 from srpo_fast.config import EndpointConfig
 from srpo_fast.evaluation.benchmark import Benchmark, JudgeTask, Mark
 from srpo_fast.evaluation.directory import JudgeReply
-from srpo_fast.evaluation.marking import Marked
+from srpo_fast.evaluation.marked_items import Marked
+from srpo_fast.formats.recognise import writable
 from srpo_fast.image_marks import without_marks
 from srpo_fast.reflection.journal import Journal
 
@@ -89,7 +90,11 @@ class Judge:
     def _keep(self, key: str, text: str | None, detail: str, prompt_tokens: int, completion_tokens: int) -> None:
         self._journal.write(
             JudgeReply(
-                id=key, text=text, detail=detail, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens
+                id=key,
+                text=text and writable(text),
+                detail=detail,
+                prompt_tokens=prompt_tokens,
+                completion_tokens=completion_tokens,
             )
         )
 

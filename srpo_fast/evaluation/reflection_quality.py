@@ -6,7 +6,7 @@ from typing import Any
 
 from srpo_fast.chat.replies import Setback, read_fields
 from srpo_fast.evaluation.judging import Judge
-from srpo_fast.evaluation.marking import Marked
+from srpo_fast.evaluation.marked_items import Marked
 from srpo_fast.evaluation.totals import Totals, has_two_answers, transitions_of
 
 DIMENSIONS = {  # the paper's four (appendix B.1), each from 0 to 5

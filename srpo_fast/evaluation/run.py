@@ -18,7 +18,7 @@ from srpo_fast.evaluation.benchmark import Benchmark, Item, Mark
 from srpo_fast.evaluation.data import Source, open_source, read_items
 from srpo_fast.evaluation.directory import EvaluationDirectory, Said
 from srpo_fast.evaluation.judging import Budget, Judge, judge_undecided, undecided
-from srpo_fast.evaluation.marking import Marked, mark_all
+from srpo_fast.evaluation.marked_items import Marked, mark_all
 from srpo_fast.evaluation.reflection_quality import judge_reflections, quality_of
 from srpo_fast.evaluation.saved import read_saved
 from srpo_fast.evaluation.solutions import Protocol
@@ -72,9 +72,9 @@ class Evaluation:
         determined_by = self._determined_by(items) if task.model else None
         with closing(EvaluationDirectory(task.out, determined_by)) as directory:
             with self._timed("responses"):
-                said = self._responses(items, directory, task.image_root or source.root)
+                responses, said = self._responses(items, directory, task.image_root or source.root)
             with self._timed("marking"), closing(Grader(task.config.reward)) as grader:
-                marked = self._marked(items, {name: each.text for name, each in said.items()}, grader)
+                marked = self._marked(items, responses, grader)
             scores: dict[str, Any] | None = None
             if judge_model is not None and task.judge is not None:
                 judge = Judge(judge_model, task.judge, directory.judged, task.budget)
@@ -92,17 +92,18 @@ class Evaluation:
             return list(items)
         return [replace(item, images=()) for item in items]  # nobody will look at them, and they are large
 
-    def _responses(self, items: Sequence[Item], directory: EvaluationDirectory, image_root: Path) -> Mapping[str, Said]:
+    def _responses(
+        self, items: Sequence[Item], directory: EvaluationDirectory, image_root: Path
+    ) -> tuple[dict[str, str], dict[str, Said]]:
+        """The texts by id, and what else is known of those that a model said here."""
         if self._task.responses is not None:
             saved = read_saved(self._task.responses, [item.id for item in items])
             self._note(*saved.notes)
-            return {
-                name: Said(id=name, text=text, is_finished=True, prompt_tokens=0, completion_tokens=0)
-                for name, text in saved.by_id.items()
-            }
+            return saved.by_id, {}
         self._ask(items, directory, image_root)
         assert directory.said is not None
-        return {item.id: directory.said[item.id] for item in items if item.id in directory.said}
+        said = {item.id: directory.said[item.id] for item in items if item.id in directory.said}
+        return {name: each.text for name, each in said.items()}, said
 
     def _ask(self, items: Sequence[Item], directory: EvaluationDirectory, image_root: Path) -> None:
         from srpo_fast.evaluation.sampling import ItemQuestion, Unasked  # with vLLM

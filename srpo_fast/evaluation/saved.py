@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srpo_fast.config import UserError
+from srpo_fast.formats.recognise import writable
 
 _FIELDS = ("response", "completion")
 
@@ -48,7 +49,9 @@ def read_saved(path: Path, ids: Sequence[str]) -> SavedResponses:
     missing = [name for name in ids if name not in found]
     notes = [
         f"{repeated:,} responses are in {path} twice, word for word" if repeated else "",
-        f"{len(unknown):,} responses have ids that no item has, such as {unknown[0]:.80}: ignored" if unknown else "",
+        f"{len(unknown):,} responses have ids of none of the {len(ids):,} items, such as {unknown[0]:.80}: ignored"
+        if unknown
+        else "",
         f"{len(missing):,} of {len(ids):,} items have no response, such as {missing[0]}: counted as wrong"
         if missing
         else "",
@@ -109,9 +112,4 @@ def _entry(record: Any, place: str, path: Path) -> _Entry:
     if len(texts) != 1 or not isinstance(texts[0], str):
         got = repr(texts[0]) if len(texts) == 1 else ", ".join(record) if not texts else "both"
         raise UserError(f"{path}, {place}: expected text in the field response or completion, got {got:.80}")
-    return _Entry(id=str(name), text=_unicode(texts[0]), place=place)
-
-
-def _unicode(text: str) -> str:
-    """The text with halves of characters, which JSON can spell and no file can hold, spelt out."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return _Entry(id=str(name), text=writable(texts[0]), place=place)

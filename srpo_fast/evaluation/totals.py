@@ -6,7 +6,7 @@ from typing import Any
 
 from srpo_fast.evaluation.benchmark import Benchmark, Mark
 from srpo_fast.evaluation.intervals import wilson
-from srpo_fast.evaluation.marking import Marked
+from srpo_fast.evaluation.marked_items import Marked
 from srpo_fast.evaluation.solutions import Protocol
 
 Totals = dict[str, Any]

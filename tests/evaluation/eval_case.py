@@ -9,7 +9,7 @@ from typing import Any
 from srpo_fast.config import DEFAULT_CONFIG, EndpointConfig, load_config
 from srpo_fast.evaluation.benchmark import Answer, Benchmark, Item, JudgeTask, Mark, MarkedItem
 from srpo_fast.evaluation.judging import Budget
-from srpo_fast.evaluation.marking import Marked, mark_all
+from srpo_fast.evaluation.marked_items import Marked, mark_all
 from srpo_fast.evaluation.run import Evaluation, Task
 from srpo_fast.evaluation.solutions import Protocol
 from srpo_fast.grading.grader import Grader

@@ -36,7 +36,7 @@ def test_repeated_unknown_and_missing_ids_are_counted(tmp_path):
     assert saved.by_id == {"a": "x", "b": "x"}
     repeated, unknown, missing = saved.notes
     assert repeated.startswith("1 responses are in")
-    assert unknown.startswith("2 responses have ids that no item has, such as zz")
+    assert unknown.startswith("2 responses have ids of none of the 3 items, such as zz")
     assert missing.startswith("1 of 3 items have no response, such as c")
 
 

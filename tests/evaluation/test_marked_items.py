@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from srpo_fast.evaluation.benchmark import Mark
-from srpo_fast.evaluation.marking import CHUNK, NO_ANSWER, NO_RESPONSE, mark_all
+from srpo_fast.evaluation.marked_items import CHUNK, NO_ANSWER, NO_RESPONSE, mark_all
 from tests.evaluation.eval_case import TOY, item, marked, one, two
 
 
