@@ -36,8 +36,8 @@ SMALL_JOB = (
     "steps=3", "save_every=1", "data.prompts_per_step=8", "reflection.prompts=64", "reflection.max_tokens=24",
     "cold_start.epochs=1", "cold_start.batch_size=16", "cold_start.lr=1e-5", "rollout.max_tokens=48",
     "rollout.max_num_seqs=64", "rollout.kv_cache_gib=0.0625", "optimizer.tokens_per_micro_batch=1024",
-    "evaluation.questions=8", "evaluation.every=2", "evaluation.validation_questions=4",
-    "evaluation.benchmarks=[{name: embedded, limit: 5}]", "evaluation.keep_best=evaluation/embedded/acc_first",
+    "evaluation.questions=8", "evaluation.every=3", "evaluation.validation_questions=4",
+    "evaluation.benchmarks=[{name: embedded, limit: 8}]", "evaluation.keep_best=evaluation/embedded/acc_first",
 )  # fmt: skip
 LAYOUTS = {
     "one": [],
@@ -108,12 +108,15 @@ def test_three_steps_on_one_rank_and_on_two(run_of, base_model, layout):
     assert all(line["train/updates"] == 1 and line["rollout/reward_mean"] > 0.1 for line in lines)
     assert all(0 < line["rollout/mismatch_abs"] <= 1e-5 for line in lines)
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best", "step_000002", "step_000003"]
-    assert (run / "checkpoints" / "best").resolve().name == "step_000002"  # the only validation
-    assert [line.get("evaluation/embedded/acc_first", -1) >= 0 for line in lines] == [False, True, False]
+    assert (run / "checkpoints" / "best").resolve().name == "step_000003"  # the only validation
     assert len(list((run / "completions").iterdir())) == 3
     assert "<html" in (run / "report.html").read_text()
     summary = json.loads((run / "summary.json").read_text())
     assert summary["heldout"].keys() == {"base", "sft", "srpo"}
+    # the benchmark after the last step asks the held-out questions of the same weights
+    assert ["evaluation/embedded/acc_first" in line for line in lines] == [False, False, True]
+    assert lines[2]["evaluation/embedded/acc_first"] == summary["heldout"]["srpo"]["greedy_acc1"]
+    assert lines[2]["evaluation/embedded/acc_last"] >= summary["heldout"]["srpo"]["greedy_acc2"]
 
     exported, base = HFDirectory(run / "hf"), HFDirectory(base_model)
     for name in base.tensor_names:

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,7 @@ def open_source(benchmark: Benchmark, data: Path | None, split: str) -> Source:
     every = _parts(data)
     if not every:
         raise UserError(f"expected {', '.join(_TABLES + _TEXTS)} files in {data}, found none; check --data")
-    wanted = [part for part in every if _is_read(benchmark, part.config, part.split, split)]
-    if not wanted:
-        held = sorted({f"{part.config}/{part.split}" for part in every})
-        raise UserError(
-            f"expected files of {benchmark.title}'s split {split} in {data}, found {', '.join(held):.300}; check "
-            "--data and --split, or name one file"
-        )
-    return Source(parts=tuple(wanted), root=data)
+    return Source(parts=tuple(_chosen(benchmark, every, split, str(data))), root=data)
 
 
 def read_items(benchmark: Benchmark, source: Source, split: str, limit: int | None) -> Iterator[Item]:
@@ -100,24 +93,31 @@ def _place(source: Source) -> str:
     return f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else files[0] if files else "its own task"
 
 
-def _is_read(benchmark: Benchmark, config: str, part_split: str, split: str) -> bool:
-    if benchmark.reads is not None:
-        return benchmark.reads(config, part_split, split)
-    return split in (config, part_split)
+def _chosen(benchmark: Benchmark, parts: Sequence[Part], split: str, place: str) -> list[Part]:
+    """The parts that make up a split. Raises UserError when there are none."""
+    reads = benchmark.reads or (lambda config, part_split, split: split in (config, part_split))
+    chosen = [part for part in parts if reads(part.config, part.split, split)]
+    if not chosen:
+        held = sorted({f"{part.config}/{part.split}" for part in parts})
+        raise UserError(
+            f"expected files of {benchmark.title}'s split {split} in {place}, found {', '.join(held):.300}; check "
+            "--data and --split, or name one file"
+        )
+    return chosen
 
 
 def _parts(folder: Path) -> list[Part]:
     """What is in a folder by its layout: [data/ or CONFIG/]SPLIT[-00000-of-00001].parquet, or `save_to_disk`'s."""
     names = sorted(file.relative_to(folder) for file in folder.rglob("*"))
+    return [replace(part, file=folder / part.file) for part in _labelled(names)]
+
+
+def _labelled(names: Sequence[Path]) -> list[Part]:
+    """The tables among the files of a data set; where there is none, the JSON files."""
     visible = [name for name in names if not any(part.startswith(".") for part in name.parts)]
-    labelled = ((name, *_labels(name)) for name in _data_files(visible))
-    return [Part(file=folder / name, config=config, split=split) for name, config, split in labelled]
-
-
-def _data_files(names: list[Path]) -> list[Path]:
-    """The tables among them; where there is none, the JSON files."""
-    tables = [name for name in names if name.suffix in _TABLES]
-    return tables or [name for name in names if name.suffix in _TEXTS]
+    tables = [name for name in visible if name.suffix in _TABLES]
+    labels = ((name, _labels(name)) for name in tables or [name for name in visible if name.suffix in _TEXTS])
+    return [Part(file=name, config=config, split=split) for name, (config, split) in labels]
 
 
 def _labels(name: Path) -> tuple[str, str]:
@@ -139,9 +139,11 @@ def _downloaded(benchmark: Benchmark, hub_id: str, split: str) -> Path:
     try:
         if HF_HUB_OFFLINE:
             return Path(hub.snapshot_download(hub_id, repo_type="dataset", local_files_only=True))
-        names = _data_files([Path(name) for name in hub.HfApi().list_repo_files(hub_id, repo_type="dataset")])
-        wanted = [str(name) for name in names if _is_read(benchmark, *_labels(name), split)]
+        names = [Path(name) for name in hub.HfApi().list_repo_files(hub_id, repo_type="dataset")]
+        wanted = [str(part.file) for part in _chosen(benchmark, _labelled(names), split, hub_id)]
         return Path(hub.snapshot_download(hub_id, repo_type="dataset", allow_patterns=wanted))
+    except UserError:
+        raise
     except (OSError, ValueError, HfHubHTTPError, *_connection_errors()) as error:
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise UserError(

@@ -11,7 +11,7 @@ from srpo_fast.evaluation.benchmarks import load_benchmark
 from srpo_fast.evaluation.data import chosen_split, open_source, read_items
 from srpo_fast.evaluation.directory import Said
 from srpo_fast.evaluation.marked_items import mark_all
-from srpo_fast.evaluation.sampling import ROUND, ItemQuestion, ask, encoded
+from srpo_fast.evaluation.sampling import AHEAD, ItemQuestion, ask, encoded
 from srpo_fast.evaluation.totals import totals_of
 from srpo_fast.grading.grader import Grader
 from srpo_fast.parallel import Parallel, agree, from_main, gather_from_engines
@@ -55,9 +55,13 @@ def measure(
     share = opened.items[parallel.engine_rank :: parallel.engines]
     answers = ask(
         share, partial(encoded, encoder, opened.question_of, system), lambda: engine, config.rollout.max_tokens,
-        ROUND * config.rollout.max_num_seqs, lambda done: progress(done * parallel.engines),
+        AHEAD * config.rollout.max_num_seqs,
     )  # fmt: skip
-    mine = {said.id: said.text for said in answers if isinstance(said, Said)}
+    mine: dict[str, str] = {}
+    for result in answers:
+        progress(parallel.engines)  # the others are about as far
+        if isinstance(result, Said):
+            mine[result.id] = result.text
     responses: dict[str, str] = {}
     for theirs in gather_from_engines(mine, parallel):
         responses |= theirs

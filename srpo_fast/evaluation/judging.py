@@ -35,13 +35,15 @@ class Judge:
         self.model, self.name = model, settings.model
         self._journal, self._budget = journal, budget
         self._prices = settings.price_per_million_prompt_tokens, settings.price_per_million_completion_tokens
+        self._dollars = sum(self._price(reply.prompt_tokens, reply.completion_tokens) for reply in journal.values())
         self._admitted: set[str] = set()  # of this start, asked now or before
         self.unanswered = 0  # questions beyond the budget, or that came to nothing
 
     def request(self, system: str, user: str, schema: dict[str, Any] | None = None) -> ChatRequest:
-        content = json.dumps([self.name, system, user, schema])
-        key = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
-        return ChatRequest(key=key, system=system, text=without_marks(user), images=(), schema=schema)
+        text = without_marks(writable(user))
+        content = json.dumps([self.name, system, text, schema])
+        key = hashlib.sha256(content.encode()).hexdigest()
+        return ChatRequest(key=key, system=system, text=text, images=(), schema=schema)
 
     def replies(self, requests: Sequence[ChatRequest], advance: Callable[[int], object]) -> dict[str, str]:
         """What it says to each, by key; nothing where the budget or the attempts are used up."""
@@ -74,29 +76,19 @@ class Judge:
 
     def _while_paid(self, requests: Iterator[ChatRequest]) -> Iterator[ChatRequest]:
         limit = self._budget.dollars
-        while limit is None or self._dollars() < limit:
+        while limit is None or self._dollars < limit:
             if (request := next(requests, None)) is None:
                 return
             yield request
 
-    def _dollars(self) -> float:
+    def _price(self, prompt_tokens: int, completion_tokens: int) -> float:
         prompt, completion = self._prices
-        spent = sum(
-            reply.prompt_tokens * (prompt or 0.0) + reply.completion_tokens * (completion or 0.0)
-            for reply in self._journal.values()
-        )
-        return spent / 1e6
+        return (prompt_tokens * (prompt or 0.0) + completion_tokens * (completion or 0.0)) / 1e6
 
     def _keep(self, key: str, text: str | None, detail: str, prompt_tokens: int, completion_tokens: int) -> None:
-        self._journal.write(
-            JudgeReply(
-                id=key,
-                text=text and writable(text),
-                detail=detail,
-                prompt_tokens=prompt_tokens,
-                completion_tokens=completion_tokens,
-            )
-        )
+        self._dollars += self._price(prompt_tokens, completion_tokens)
+        counts = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+        self._journal.write(JudgeReply(id=key, text=text and writable(text), detail=detail, **counts))
 
 
 def judge_undecided(

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 BASE_7B, GRPO_7B, SRPO_7B = "Qwen2.5-VL-7B", "GRPO 7B", "SRPO-7B"
 BASE_32B, SRPO_32B = "Qwen2.5-VL-32B", "SRPO-32B"
 
-_ROWS = (BASE_7B, GRPO_7B, SRPO_7B, BASE_32B, SRPO_32B)
+ROWS = (BASE_7B, GRPO_7B, SRPO_7B, BASE_32B, SRPO_32B)
 
 
 def _rows(*figures: float | None) -> dict[str, float]:
-    return {row: figure for row, figure in zip(_ROWS, figures, strict=True) if figure is not None}
+    return {row: figure for row, figure in zip(ROWS, figures, strict=True) if figure is not None}
 
 
 PAPER: Mapping[str, Mapping[str, float]] = {  # benchmark -> row -> accuracy

@@ -115,7 +115,8 @@ class Evaluation:
         question_of = ItemQuestion(image_root=image_root, min_pixels=data.min_pixels, max_pixels=data.max_pixels)
         unasked: list[Unasked] = []
         with self._bar("answering", len(items), len(items) - len(left)) as bar:
-            for result in self._sampler.answers(left, question_of, self._task.system, bar.advance):
+            for result in self._sampler.answers(left, question_of, self._task.system):
+                bar.advance()
                 if isinstance(result, Unasked):
                     unasked.append(result)
                 else:

@@ -1,10 +1,10 @@
 """A model directory answers items: vLLM in this process, greedily, images as in training."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,8 @@ from srpo_fast.rollout import RolloutEngine, Sampling
 
 LONGEST_PROMPT = 16_384  # tokens: seven images of the largest size and their question
 SHORTEST_PROMPT = 64
-ROUND = 2  # times max_num_seqs: sampled together, and lost together by a kill
+AHEAD = 2  # times max_num_seqs: prompts the engine holds, so that it never waits for one
 STREAM = ("evaluation",)  # greedy: nothing is drawn
-
-Advance = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,25 +50,18 @@ class Unasked:
 
 
 def ask(
-    items: Sequence[Item], encode: Callable[[Item], Prompt], engine: Callable[[], RolloutEngine], max_tokens: int,
-    round_size: int, advance: Advance,
+    items: Iterable[Item], encode: Callable[[Item], Prompt], engine: Callable[[], RolloutEngine], max_tokens: int,
+    ahead: int,
 ) -> Iterator[Said | Unasked]:  # fmt: skip
-    """Greedy responses, a round at a time; `engine` is called when there is something to ask it."""
-    sampling = Sampling(samples=1, temperature=0.0, max_tokens=max_tokens, stream=STREAM)
-    left = iter(items)
-    while members := list(islice(left, round_size)):
-        prompts: list[Prompt] = []
-        for item in members:
-            try:
-                prompts.append(encode(item))
-            except BadRecord as error:
-                advance(1)
-                yield Unasked(id=item.id, reason=str(error))
-        if not prompts:
-            continue
-        model = engine()
-        completions = model.generate(prompts, sampling, policy_version=model.policy_version, progress=advance)
-        for prompt, (completion,) in zip(prompts, completions, strict=True):
+    """Greedy responses as they finish, then what cannot be asked; `engine` is called when there is a prompt for it.
+
+    ahead: how many prompts to hand the engine before it has answered one.
+    """
+    unasked: list[Unasked] = []
+    prompts = _prompts(items, encode, unasked)
+    if (first := next(prompts, None)) is not None:
+        sampling = Sampling(samples=1, temperature=0.0, max_tokens=max_tokens, stream=STREAM)
+        for prompt, completion in engine().stream(chain([first], prompts), sampling, ahead):
             yield Said(
                 id=prompt.question.id,
                 text=completion.text,
@@ -78,6 +69,16 @@ def ask(
                 prompt_tokens=len(prompt.token_ids),
                 completion_tokens=len(completion.token_ids),
             )
+    yield from unasked
+
+
+def _prompts(items: Iterable[Item], encode: Callable[[Item], Prompt], unasked: list[Unasked]) -> Iterator[Prompt]:
+    """The prompts of those that have one; the others go to `unasked`."""
+    for item in items:
+        try:
+            yield encode(item)
+        except BadRecord as error:
+            unasked.append(Unasked(id=item.id, reason=str(error)))
 
 
 class Sampler:
@@ -96,13 +97,11 @@ class Sampler:
         self._encoder = PromptEncoder.from_pretrained(model_dir, self._max_prompt_tokens)
         self._engine: RolloutEngine | None = None
 
-    def answers(
-        self, items: Sequence[Item], question_of: ItemQuestion, system: str, advance: Advance
-    ) -> Iterator[Said | Unasked]:
-        """What the model says to each, round by round, or why it cannot be asked."""
+    def answers(self, items: Iterable[Item], question_of: ItemQuestion, system: str) -> Iterator[Said | Unasked]:
+        """What the model says to each, as it comes, or why it cannot be asked."""
         encode = partial(encoded, self._encoder, question_of, system)
-        size = ROUND * self._config.rollout.max_num_seqs
-        yield from ask(items, encode, self._opened, self._max_tokens, size, advance)
+        ahead = AHEAD * self._config.rollout.max_num_seqs
+        yield from ask(items, encode, self._opened, self._max_tokens, ahead)
 
     def close(self) -> None:
         if self._engine is not None:
@@ -123,7 +122,7 @@ class Sampler:
 
 
 def encoded(encoder: PromptEncoder, question_of: ItemQuestion, system: str, item: Item) -> Prompt:
-    """The prompt of an item without the policy's pixels: the engine has the images, and a round holds many."""
+    """The prompt of an item without the policy's pixels: the engine has the images, and holds many."""
     prompt = encoder.encode(question_of(item), system)
     return replace(prompt, pixel_values=prompt.pixel_values[:0].clone())
 

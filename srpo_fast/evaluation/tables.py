@@ -5,7 +5,7 @@ from typing import Any
 
 from srpo_fast.config import UserError
 from srpo_fast.evaluation.intervals import paired_difference
-from srpo_fast.evaluation.paper_rows import MMK12_SUBJECTS, PAPER
+from srpo_fast.evaluation.paper_rows import MMK12_SUBJECTS, PAPER, ROWS
 
 Results = Mapping[str, Any]  # what results.json holds
 ANSWERS = ("last", "first")
@@ -120,7 +120,7 @@ def _tag_table(results: Results, breakdown: str, values: Mapping[str, Any]) -> l
     headline = results["totals"]["headline"]
     other = "first" if headline == "last" else "last"
     paper = MMK12_SUBJECTS if (results["benchmark"], breakdown) == ("mmk12", "subject") else {}
-    rows = list(dict.fromkeys(row for figures in paper.values() for row in figures))
+    rows = [row for row in ROWS if any(row in figures for figures in paper.values())]
     lines = [
         [value, f"{each['items']:,}", *_with_interval(each[headline]), _percent(each[other]["accuracy"]),
          *(f"{paper[value][row]:.1f}" if row in paper.get(value, {}) else "" for row in rows)]
@@ -132,9 +132,9 @@ def _tag_table(results: Results, breakdown: str, values: Mapping[str, Any]) -> l
 
 def _figure_lines(totals: Mapping[str, Any]) -> list[str]:
     first, last = totals["figures"]["first"], totals["figures"]["last"]
-    if not last:
-        return []
-    return _table(["figure", "last answer", "first answer"], [[n, _percent(last[n]), _percent(first[n])] for n in last])
+    names = list(last | first)  # a share of nothing may be missing on one side
+    rows = [[name, _percent(last.get(name)), _percent(first.get(name))] for name in names]
+    return _table(["figure", "last answer", "first answer"], rows) if names else []
 
 
 # --- several runs ---

@@ -58,6 +58,11 @@ def repack_tied_head(model: torch.nn.Module) -> None:
             dispatch_cpu_unquantized_gemm(layer, remove_weight=False)
 
 
+def output_name(request_id: str) -> str:
+    """How vLLM names a request in its output; inside it is called that and eight random characters."""
+    return request_id.partition("-")[0]
+
+
 def after_load(device: torch.device) -> Callable[[Any], None]:
     """What the engine's model needs after new weights were loaded into it."""
     return repack_tied_head if device.type == "cpu" else lambda model: None

@@ -124,6 +124,26 @@ def test_a_data_set_that_is_not_cached_is_one_clear_line_offline():
     assert said.endswith("give its folder with --data")
 
 
+def test_of_a_data_set_on_the_hub_only_the_split_is_fetched(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    fetched = []
+
+    def fetch(hub_id, *, repo_type, allow_patterns):
+        fetched.extend(allow_patterns)
+        write_table(tmp_path / allow_patterns[0], "a")
+        return str(tmp_path)
+
+    names = ["README.md", "data/test-00000-of-00001.parquet", "data/dev-00000-of-00001.parquet", "test.json"]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, hub_id, repo_type: names)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    published = replace(TOY, hub_id="nobody/has-this")
+    assert ids(None, benchmark=published) == ["a"]
+    assert fetched == ["data/test-00000-of-00001.parquet"]
+    assert "found default/dev, default/test" in say(lambda: ids(None, "train", published))
+
+
 def test_an_unknown_split_or_benchmark_names_those_that_are_there():
     assert chosen_split(TOY, None) == "test"
     assert say(lambda: chosen_split(TOY, "train")) == "Toy has the splits test, dev, got 'train'"

@@ -43,13 +43,11 @@ def test_a_model_answers_what_is_left(evaluated):
     assert document["settings"]["max_tokens"] == 16
     assert document["settings"]["system"] == "reflect"
     lines = [json.loads(line) for line in (out / "responses.jsonl").read_text().splitlines()]
-    assert [line["id"] for line in lines] == ["heldout-1", "heldout-0", "heldout-2", "heldout-3"]
-    assert lines[0]["text"] == two("1", "2")
+    assert (lines[0]["id"], lines[0]["text"]) == ("heldout-1", two("1", "2"))
+    assert {line["id"] for line in lines[1:]} == {"heldout-0", "heldout-2", "heldout-3"}
     assert all(0 < line["completion_tokens"] <= 16 for line in lines)
     items = json.loads((out / "results.json").read_text())["items"]
-    assert [(each["id"], each["tokens"]) for each in items][:2] == [
-        ("heldout-0", lines[1]["completion_tokens"]), ("heldout-1", 6),
-    ]  # fmt: skip
+    assert {each["id"]: each["tokens"] for each in items} == {line["id"]: line["completion_tokens"] for line in lines}
 
 
 def test_when_all_is_said_the_same_comes_out_without_an_engine(evaluated, capsys):
@@ -93,7 +91,7 @@ def test_an_item_that_cannot_be_asked_says_why_and_starts_no_engine(untrained_mo
     unmarked = replace(item("b"), prompt="<image>what?")
     too_long = replace(item("c"), prompt="what? " * 10_000)
     question_of = ItemQuestion(image_root=tmp_path, min_pixels=784, max_pixels=784)
-    results = list(sampler.answers([missing, unmarked, too_long], question_of, "s", lambda done: None))
+    results = list(sampler.answers([missing, unmarked, too_long], question_of, "s"))
     assert all(isinstance(result, Unasked) for result in results)
     reasons = [result.reason for result in results if isinstance(result, Unasked)]
     for reason, says in zip(
