@@ -7,17 +7,15 @@ from tests.evaluation.eval_case import marked, one, two
 
 
 def test_shares_have_the_signs_of_equation_8():
-    quality = quality_of(
-        marked(
-            {
-                "fixed": two("wrong", "right"), "kept": two("right", "right"), "broken": two("right", "wrong"),
-                "still": two("wrong", "wrong"), "alone": one("right"), "silent": two("right", "right", reflection=""),
-            }
-        )
-    )  # fmt: skip
-    assert quality["reflections"] == 4
+    responses = {
+        "fixed": two("wrong", "right"), "fixed too": two("wrong", "right"), "kept": two("right", "right"),
+        "broken": two("right", "wrong"), "still": two("wrong", "wrong"), "still too": two("wrong", "wrong"),
+        "alone": one("right"), "silent": two("right", "right", reflection=""),
+    }  # fmt: skip
+    quality = quality_of(marked(responses))
+    assert quality["reflections"] == 6
     shares = [quality[key] for key in ("effective", "redundant", "detrimental", "fix_rate")]
-    assert shares == [0.5, 0.25, 0.25, 0.5]
+    assert shares == pytest.approx([3 / 6, 2 / 6, 1 / 6, 2 / 4])
 
 
 def test_the_length_ratio_is_the_mean_over_responses():
