@@ -83,7 +83,7 @@ def read_results(root: Path) -> dict[str, Any]:
         raise UserError(f"expected a directory of `srpo eval` with {RESULTS}, found none in {root}")
     try:
         results = json.loads(path.read_bytes())
-        if {"benchmark", "items", "totals", "settings"} <= results.keys():
+        if {"benchmark", "items", "totals", "settings", "paper"} <= results.keys():
             return results
     except (ValueError, AttributeError) as error:
         raise UserError(f"expected the results of `srpo eval` in {path}, got: {error!s:.200}") from error

@@ -23,6 +23,11 @@ PAPER: Mapping[str, Mapping[str, float]] = {  # benchmark -> row -> accuracy
     "emma": _rows(21.5, None, 29.6, 31.1, 38.2),
 }
 
+UNSAID: Mapping[str, str] = {  # what the paper leaves open about its figure
+    "mmmu_pro": "The paper does not say whether its figure is of the ten options, of the vision split or their mean.",
+    "wemath": "The paper does not say which of We-Math's scores its figure is; here it stands beside plain accuracy.",
+}
+
 MMK12_SUBJECTS: Mapping[str, Mapping[str, float]] = {  # table 2 has no total
     "math": _rows(58.4, None, 75.3, 71.6, 77.5),
     "physics": _rows(45.4, 53.5, 60.6, 59.4, 64.2),  # GRPO: table 3

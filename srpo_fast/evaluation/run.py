@@ -19,6 +19,7 @@ from srpo_fast.evaluation.data import Source, open_source, read_items
 from srpo_fast.evaluation.directory import EvaluationDirectory, Said
 from srpo_fast.evaluation.judging import Budget, Judge, judge_undecided, undecided
 from srpo_fast.evaluation.marked_items import Marked, mark_all
+from srpo_fast.evaluation.paper_rows import PAPER
 from srpo_fast.evaluation.reflection_quality import judge_reflections, quality_of
 from srpo_fast.evaluation.saved import read_saved
 from srpo_fast.evaluation.solutions import Protocol
@@ -155,6 +156,7 @@ class Evaluation:
             "settings": self._settings(),
             "versions": _versions(),
             "totals": totals_of(task.benchmark, marked, task.protocol),
+            "paper": PAPER.get(task.benchmark.name, {}) if task.split == task.benchmark.splits[0] else {},
             "reflection": quality_of(marked),
             "reflection_judged": scores,
             "notes": self._notes,

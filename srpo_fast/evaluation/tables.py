@@ -5,7 +5,7 @@ from typing import Any
 
 from srpo_fast.config import UserError
 from srpo_fast.evaluation.intervals import paired_difference
-from srpo_fast.evaluation.paper_rows import MMK12_SUBJECTS, PAPER, ROWS
+from srpo_fast.evaluation.paper_rows import MMK12_SUBJECTS, ROWS, UNSAID
 
 Results = Mapping[str, Any]  # what results.json holds
 ANSWERS = ("last", "first")
@@ -15,10 +15,12 @@ _ARROWS = {"wr": "W>R", "rr": "R>R", "rw": "R>W", "ww": "W>W"}
 def table_of(results: Results) -> str:
     """The whole of table.md."""
     totals, settings = results["totals"], results["settings"]
+    limit = "" if settings["limit"] is None else f"; only the first {settings['limit']:,} items"
     lines = [
         f"# {results['title']}, {settings['split']}: {totals['items']:,} items",
         "",
-        f"{settings['responses_of']}; protocol {settings['protocol']}; accuracy in % with Wilson's 95 % interval.",
+        f"{settings['responses_of']}; protocol {settings['protocol']}{limit}; "
+        "accuracy in % with Wilson's 95 % interval.",
         "",
         *_accuracy_table(results),
         *_remarks(results),
@@ -57,9 +59,11 @@ def _accuracy_table(results: Results) -> list[str]:
          *_with_interval(totals[answer]), ""]
         for answer in sorted(ANSWERS, key=lambda answer: answer != headline)
     ]  # fmt: skip
-    paper = PAPER.get(results["benchmark"], {})
+    paper = results["paper"]
     rows += [[f"paper, {row}", f"{figure:.1f}", "", _over(totals[headline], figure)] for row, figure in paper.items()]
-    return _table(["", "accuracy", "95 %", "this run minus the paper's" if paper else ""], rows)
+    lines = _table(["", "accuracy", "95 %", "this run minus the paper's" if paper else ""], rows)
+    unsaid = UNSAID.get(results["benchmark"]) if paper else None
+    return [*lines, unsaid, ""] if unsaid else lines
 
 
 def _remarks(results: Results) -> Iterator[str]:
@@ -156,7 +160,7 @@ def _comparison(members: Sequence[tuple[str, Results]]) -> list[str]:
             [name, *_with_interval(totals[totals["headline"]]), _percent(totals["first"]["accuracy"]),
              _percent(moves["fix_rate"]), _percent(moves["break_rate"]), difference]
         )  # fmt: skip
-    paper = PAPER.get(members[0][1]["benchmark"], {})
+    paper = members[0][1]["paper"]
     rows += [[f"paper, {row}", f"{figure:.1f}", "", "", "", "", ""] for row, figure in paper.items()]
     return _table(["", "accuracy", "95 %", "first answer", "fixed, %", "broken, %", "difference"], rows)
 

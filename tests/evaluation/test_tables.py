@@ -1,11 +1,13 @@
 """table.md, and runs side by side."""
 
+from dataclasses import replace
+
 import pytest
 
 from srpo_fast.config import UserError
 from srpo_fast.evaluation.paper_rows import MMK12_SUBJECTS, PAPER
 from srpo_fast.evaluation.tables import compare, table_of
-from tests.evaluation.eval_case import evaluate, one, two
+from tests.evaluation.eval_case import TOY, evaluate, one, two
 
 EIGHT_OF_TEN = {str(number): two("wrong", "right") if number < 8 else one("wrong") for number in range(10)}
 
@@ -16,7 +18,8 @@ def row(table: str, name: str) -> list[str]:
 
 
 def test_a_run_stands_beside_the_papers_rows_with_differences(tmp_path):
-    table = table_of(evaluate(tmp_path, EIGHT_OF_TEN) | {"benchmark": "mathvista"})
+    results = evaluate(tmp_path, EIGHT_OF_TEN, benchmark=replace(TOY, name="mathvista"))
+    table = table_of(results)
     assert table.startswith("# Toy, test: 10 items\n")
     assert row(table, "**this run, last answer**") == ["80.0", "49.0 to 94.3", ""]
     assert row(table, "this run, first answer") == ["0.0", "0.0 to 27.8", ""]
@@ -24,6 +27,13 @@ def test_a_run_stands_beside_the_papers_rows_with_differences(tmp_path):
     assert row(table, "paper, SRPO-32B")[0] == "78.5"
     assert row(table, "8 (100.0 %)")[-2:] == ["100.0", "-"]
     assert row(table, "of_the_first_two") == ["100.0", "0.0"]
+
+
+def test_another_split_and_an_open_question_are_not_set_beside_the_papers_figure_in_silence(tmp_path):
+    other = evaluate(tmp_path, EIGHT_OF_TEN, benchmark=replace(TOY, name="mathvista"), split="dev", limit=4)
+    assert "paper" not in table_of(other)
+    assert "; only the first 4 items; accuracy in %" in table_of(other)
+    assert "does not say whether" in table_of(evaluate(tmp_path, EIGHT_OF_TEN, benchmark=replace(TOY, name="mmmu_pro")))
 
 
 def test_the_file_on_disk_is_that_table(tmp_path):
