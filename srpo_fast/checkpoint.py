@@ -6,6 +6,7 @@ is Megatron's distributed format, which every rank writes its share of; the run 
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable
@@ -20,7 +21,8 @@ from srpo_fast.config import ConfigError
 from srpo_fast.parallel import Parallel, barrier
 from srpo_fast.policy.sharded_state import read_sharded, write_sharded
 
-KEEP = 2  # checkpoints left on disk
+KEEP = 2  # checkpoints left on disk, beside the best one
+BEST = "best"  # a link to the one of the greatest score
 MANIFEST = "manifest.json"
 POLICY = "policy"  # the folder of its part
 TRAINER = "trainer.pt"
@@ -36,6 +38,7 @@ class Checkpoint:
     prompt_source: dict[str, Any]
     reward_watch: dict[str, int]
     rng: torch.Tensor
+    score: float | None = None  # by which the best one is kept; None: not measured at this step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +69,14 @@ def save(root: Path, checkpoint: Checkpoint, parallel: Parallel) -> None:
     barrier()
     hashes = _hashes(temporary, parallel)
     if parallel.is_main:
-        _finish(temporary, final, hashes, parallel)
-        for old in _complete(root)[:-KEEP]:
-            shutil.rmtree(old)
+        _finish(temporary, final, hashes, checkpoint.score, parallel)
+        _prune(root)
     barrier()
+
+
+def best_score(root: Path) -> float:
+    """The greatest score of a checkpoint on disk; -inf where none has one."""
+    return max((_score(folder) for folder in _complete(root)), default=-math.inf)
 
 
 def load_latest(root: Path, parallel: Parallel) -> SavedCheckpoint | None:
@@ -95,9 +102,9 @@ def load_latest(root: Path, parallel: Parallel) -> SavedCheckpoint | None:
     return SavedCheckpoint(folder=folder, **content)
 
 
-def _finish(temporary: Path, final: Path, hashes: dict[str, str], parallel: Parallel) -> None:
+def _finish(temporary: Path, final: Path, hashes: dict[str, str], score: float | None, parallel: Parallel) -> None:
     manifest = {
-        "world": parallel.world, "tp": parallel.tp, "pp": parallel.pp, "cp": parallel.cp,
+        "score": score, "world": parallel.world, "tp": parallel.tp, "pp": parallel.pp, "cp": parallel.cp,
         "distributed_optimizer": parallel.distributed_optimizer, "files": hashes,
     }  # fmt: skip
     (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
@@ -105,6 +112,27 @@ def _finish(temporary: Path, final: Path, hashes: dict[str, str], parallel: Para
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     _fsync([final.parent])
+
+
+def _prune(root: Path) -> None:
+    """Leaves the last ones and the best one, the first of equals, and points root/best to that."""
+    complete = _complete(root)
+    best = max(complete, key=_score)
+    if has_score := _score(best) > -math.inf:
+        if not (root / BEST).is_symlink():
+            shutil.rmtree(root / BEST, ignore_errors=True)  # what a copy that followed the link made of it
+        link = root / f".{BEST}.tmp"
+        link.unlink(missing_ok=True)
+        link.symlink_to(best.name)
+        link.rename(root / BEST)
+    for old in complete[:-KEEP]:
+        if old != best or not has_score:
+            shutil.rmtree(old)
+
+
+def _score(folder: Path) -> float:
+    score = json.loads((folder / MANIFEST).read_text()).get("score")
+    return -math.inf if score is None else score
 
 
 def _complete(root: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from srpo_fast import inspection
 from srpo_fast.config import UserError, add_config_arguments, load_config
 from srpo_fast.doctor.command import add_doctor_options, doctor
+from srpo_fast.evaluation.command import add_eval_options, evaluate
 from srpo_fast.inspection.command import add_data_commands
 
 
@@ -42,6 +43,7 @@ def report(options: argparse.Namespace) -> int:
 def validate(options: argparse.Namespace) -> int:
     """Checks the values of a config, the records of its data files, and that what it names is there; not the model."""
     config = load_config(options.config, options.overrides)
+    from srpo_fast.evaluation.in_loop import open_benchmark
     from srpo_fast.grading.grader import Grader
     from srpo_fast.quarantine import Quarantine
     from srpo_fast.rewards.scoring import make_scorer
@@ -54,6 +56,9 @@ def validate(options: argparse.Namespace) -> int:
     for split in SPLITS:
         questions = open_questions(config, split, quarantine)
         print(f"{split}: {len(questions):,} questions")
+    for settings in config.evaluation.benchmarks:
+        opened = open_benchmark(settings, config)
+        print(f"evaluation, {settings.name}: {len(opened.items):,} items")
     if quarantine:
         print(f"{len(quarantine):,} records cannot be used; `srpo data check` says why")
     print(f"{options.config} is valid")
@@ -147,6 +152,8 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--json", action="store_true", help="print one JSON array, an object for every line")
     command.set_defaults(run_command=reward)
+
+    add_eval_options(commands.add_parser("eval", help=evaluate.__doc__, description=evaluate.__doc__))
 
     command = commands.add_parser("estimate", help=estimate.__doc__)
     command.add_argument("config", type=Path, metavar="F.yaml")

@@ -7,6 +7,7 @@ What this GRPO leaves out: a critic, and sampling by stale weights (the engine i
 and a second log-prob pass are there only when the config has a KL term or several updates a step; SRPO's has neither.
 """
 
+import math
 import os
 import sys
 import time
@@ -23,13 +24,14 @@ from srpo_fast.checkpoint import Checkpoint
 from srpo_fast.config import Config, UserError, config_from_arguments
 from srpo_fast.deadline import deadline
 from srpo_fast.evaluation.heldout import evaluate
+from srpo_fast.evaluation.in_loop import measure, open_benchmarks
 from srpo_fast.grading.grader import Grader
 from srpo_fast.group_collection import collect_step
 from srpo_fast.monitor.run_monitor import Monitor, open_monitor
 from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
 from srpo_fast.monitor.summary import Stage
 from srpo_fast.packing import pack
-from srpo_fast.parallel import Parallel, agree, lost_rank, start, stop
+from srpo_fast.parallel import Parallel, agree, from_main, lost_rank, start, stop
 from srpo_fast.policy import Policy
 from srpo_fast.policy_update import start_updates, update_policy
 from srpo_fast.prompt_source import PromptSource, encode_usable
@@ -56,6 +58,8 @@ class Trainer:
             self.train = open_questions(config, "train", self.quarantine, parallel)
             self.validation = open_questions(config, "validation", self.quarantine, parallel)
             self.heldout = open_questions(config, "heldout", self.quarantine, parallel)
+            self.benchmarks = open_benchmarks(config, parallel)
+            self.best_score = from_main(lambda: checkpoint.best_score(monitor.run.checkpoints), parallel)
             self.encoder = PromptEncoder.from_pretrained(model_dir, config.data.max_prompt_tokens)
             grader = Grader(config.reward)
             self.one_answer = one_answer_format(config, self.encoder, grader)  # stage 1
@@ -132,10 +136,12 @@ class Trainer:
                     metrics, groups = self.step(step)
                 if config.evaluation.every and (step + 1) % config.evaluation.every == 0:
                     metrics |= self.validate(step)
+                score = metrics.get(config.evaluation.keep_best or "")
+                is_best = score is not None and score > self.best_score
                 self.monitor.log_step(step, metrics, groups)
                 self.reward_watch.look(step, groups)
-                if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-                    self.save(step + 1)
+                if (step + 1) % config.save_every == 0 or step + 1 == config.steps or is_best:
+                    self.save(step + 1, score)
 
     def step(self, step: int) -> tuple[dict[str, float], list[Group]]:
         config, timer = self.config, self.monitor.timer
@@ -182,9 +188,19 @@ class Trainer:
             self.monitor.log_heldout(stage, self._measure(questions, answer_format, "heldout", bar.advance))
 
     def validate(self, step: int) -> dict[str, float]:
+        """Figures of the validation questions and of the benchmarks, whichever the config names."""
         questions = self.validation[: self.config.evaluation.validation_questions]
-        with self.monitor.phase("evaluation", 2 * len(questions), label=f"validation, step {step + 1}") as bar:
-            return validation_metrics(self._measure(questions, self.rollout_format, "validation", bar.advance))
+        total = 2 * len(questions) + sum(len(opened.items) for opened in self.benchmarks)
+        metrics: dict[str, float] = {}
+        with self.monitor.phase("evaluation", total, label=f"validation, step {step + 1}") as bar:
+            if questions:
+                metrics |= validation_metrics(self._measure(questions, self.rollout_format, "validation", bar.advance))
+            for opened in self.benchmarks:
+                metrics |= measure(
+                    opened, self.engine, self.encoder, self.rollout_format.system_prompt, self.config, self.parallel,
+                    bar.advance,
+                )  # fmt: skip
+        return metrics
 
     def _measure(
         self, questions: Sequence[Question], answer_format: AnswerFormat, split: str, progress: Progress
@@ -195,12 +211,13 @@ class Trainer:
             policy_version=self.policy.version, parallel=self.parallel, progress=progress,
         )  # fmt: skip
 
-    def save(self, step: int) -> None:
+    def save(self, step: int, score: float | None = None) -> None:
         state = Checkpoint(
             step=step, policy=self.policy.sharded_state_dict(), prompt_source=self.prompts.state_dict(),
-            reward_watch=self.reward_watch.state_dict(), rng=torch.get_rng_state(),
+            reward_watch=self.reward_watch.state_dict(), rng=torch.get_rng_state(), score=score,
         )  # fmt: skip
         checkpoint.save(self.config.run.dir / "checkpoints", state, self.parallel)
+        self.best_score = max(self.best_score, -math.inf if score is None else score)
 
     def resume(self) -> int | None:
         """The first step still to do if there is a checkpoint, with everything restored; else None."""

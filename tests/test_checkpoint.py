@@ -1,6 +1,8 @@
 """A checkpoint is complete or absent, verified when read, refused when it does not fit."""
 
 import json
+import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from megatron.core.dist_checkpointing import ShardedTensor
 
-from srpo_fast.checkpoint import KEEP, MANIFEST, TRAINER, Checkpoint, load_latest, save
+from srpo_fast.checkpoint import BEST, KEEP, MANIFEST, TRAINER, Checkpoint, best_score, load_latest, save
 from srpo_fast.config import ConfigError
 
 DATA = "policy/__0_0.distcp"
@@ -26,13 +28,14 @@ def shard_of(value: float, size: int = 6) -> ShardedTensor:
     return ShardedTensor.from_rank_offsets("w", torch.full((2, size // 2), value))
 
 
-def make_checkpoint(step: int) -> Checkpoint:
+def make_checkpoint(step: int, score: float | None = None) -> Checkpoint:
     return Checkpoint(
         step=step,
         policy={"version": step, "weights": {"w": shard_of(step)}},
         prompt_source={"steps": step},
         reward_watch={"flat_steps": step},
         rng=torch.get_rng_state(),
+        score=score,
     )
 
 
@@ -153,3 +156,33 @@ def test_another_kind_of_optimizer_is_refused(one_process, tmp_path, saved, resu
     save(tmp_path, make_checkpoint(1), replace(one_process, distributed_optimizer=saved))
     with pytest.raises(ConfigError, match=f"distributed_optimizer={str(saved).lower()}; resume with the same"):
         load_latest(tmp_path, replace(one_process, distributed_optimizer=resumed))
+
+
+def test_the_best_checkpoint_stays_and_is_pointed_to(one_process, tmp_path):
+    assert best_score(tmp_path) == -math.inf
+    best = []
+    for step, score in enumerate([0.1, 0.5, None, 0.5, 0.4, None]):
+        save(tmp_path, make_checkpoint(step, score), one_process)
+        best.append((tmp_path / BEST).resolve().name)
+    assert best == ["step_000000", *["step_000001"] * 5]  # the first of equals
+    assert folders(tmp_path) == [BEST, "step_000001", "step_000004", "step_000005"]
+    assert best_score(tmp_path) == 0.5
+    loaded = load_latest(tmp_path, one_process)
+    assert loaded
+    assert loaded.step == 5
+
+
+def test_a_better_one_takes_the_place_of_the_best_and_of_its_copy(one_process, tmp_path):
+    save(tmp_path, make_checkpoint(1, 0.5), one_process)
+    (tmp_path / BEST).unlink()
+    shutil.copytree(tmp_path / "step_000001", tmp_path / BEST)  # as `cp -rL` leaves a link
+    for step, score in ((2, 0.6), (3, None), (4, None)):
+        save(tmp_path, make_checkpoint(step, score), one_process)
+    assert (tmp_path / BEST).is_symlink()
+    assert folders(tmp_path) == [BEST, "step_000002", "step_000003", "step_000004"]
+
+
+def test_without_scores_there_is_no_best(one_process, tmp_path):
+    for step in range(KEEP + 1):
+        save(tmp_path, make_checkpoint(step), one_process)
+    assert folders(tmp_path) == [f"step_{step:06d}" for step in range(1, KEEP + 1)]

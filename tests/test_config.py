@@ -224,6 +224,25 @@ def test_a_config_cannot_change_during_a_run():
 def test_validation_without_questions_is_refused():
     with pytest.raises(ConfigError, match=r"set data\.validation, or evaluation\.every=0"):
         load_config(DEFAULT_CONFIG, ["data.validation=null"])
+    load_config(DEFAULT_CONFIG, ["data.validation=null", "evaluation.benchmarks=[{name: mmmu}]"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["evaluation.benchmarks=[{name: imagenet}]"], "evaluation.benchmarks.0.name"),
+        (["evaluation.benchmarks=[{name: mmmu}, {name: mmmu, limit: 5}]"], "every benchmark once, got mmmu again"),
+        (["evaluation.benchmarks=[{name: mmmu, limt: 5}]"], "unknown key evaluation.benchmarks.0.limt"),
+        (["evaluation.benchmarks=[{name: mmmu}]", "evaluation.every=0"], "set every to the steps between them"),
+        (["evaluation.keep_best=evaluation/mmmu/acc_last"], "expected one of validation/acc_first"),
+        (["evaluation.keep_best=validation/acc_first", "data.validation=null", "evaluation.benchmarks=[{name: mmmu}]"],
+         "set data.validation"),
+        (["evaluation.keep_best=validation/acc_second", "reward.variant=grpo"], "gives one answer"),
+    ],
+)  # fmt: skip
+def test_benchmarks_and_the_best_checkpoint_need_validations_and_names(overrides, says):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        load_config(DEFAULT_CONFIG, overrides)
 
 
 @pytest.mark.parametrize(

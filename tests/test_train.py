@@ -36,7 +36,8 @@ SMALL_JOB = (
     "steps=3", "save_every=1", "data.prompts_per_step=8", "reflection.prompts=64", "reflection.max_tokens=24",
     "cold_start.epochs=1", "cold_start.batch_size=16", "cold_start.lr=1e-5", "rollout.max_tokens=48",
     "rollout.max_num_seqs=64", "rollout.kv_cache_gib=0.0625", "optimizer.tokens_per_micro_batch=1024",
-    "evaluation.questions=8", "evaluation.every=2", "evaluation.validation_questions=4",
+    "evaluation.questions=8", "evaluation.every=3", "evaluation.validation_questions=4",
+    "evaluation.benchmarks=[{name: embedded, limit: 8}]", "evaluation.keep_best=evaluation/embedded/acc_first",
 )  # fmt: skip
 LAYOUTS = {
     "one": [],
@@ -106,11 +107,16 @@ def test_three_steps_on_one_rank_and_on_two(run_of, base_model, layout):
     assert [line["step"] for line in lines] == [0, 1, 2]
     assert all(line["train/updates"] == 1 and line["rollout/reward_mean"] > 0.1 for line in lines)
     assert all(0 < line["rollout/mismatch_abs"] <= 1e-5 for line in lines)
-    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_000002", "step_000003"]
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best", "step_000002", "step_000003"]
+    assert (run / "checkpoints" / "best").resolve().name == "step_000003"  # the only validation
     assert len(list((run / "completions").iterdir())) == 3
     assert "<html" in (run / "report.html").read_text()
     summary = json.loads((run / "summary.json").read_text())
     assert summary["heldout"].keys() == {"base", "sft", "srpo"}
+    # the benchmark after the last step asks the held-out questions of the same weights
+    assert ["evaluation/embedded/acc_first" in line for line in lines] == [False, False, True]
+    assert lines[2]["evaluation/embedded/acc_first"] == summary["heldout"]["srpo"]["greedy_acc1"]
+    assert lines[2]["evaluation/embedded/acc_last"] >= summary["heldout"]["srpo"]["greedy_acc2"]
 
     exported, base = HFDirectory(run / "hf"), HFDirectory(base_model)
     for name in base.tensor_names:
@@ -150,7 +156,7 @@ EVERYTHING_ON = (
     "objective=gspo", "loss={mismatch_stop: 1.0e-5}", "loss.kl_coef=0.1", "loss.entropy_coef=0.01",
     "loss.importance=sequence_mask", "advantage={}", "advantage.drop_flat_groups=true", "advantage.mask_truncated=true",
     "rollout.refill_rounds=2", "optimizer.updates_per_step=2", "steps=2", "reflection.prompts=32", "data.heldout=null",
-    "evaluation.every=0", "model.train_vision=true", "model.recompute=selective", "parallel.distributed_optimizer=true",
+    "evaluation={}", "model.train_vision=true", "model.recompute=selective", "parallel.distributed_optimizer=true",
 )  # fmt: skip
 
 
@@ -180,7 +186,7 @@ def test_rewards_that_are_all_equal_end_the_run_and_leave_its_checkpoints(base_m
     run = tmp_path / "run"
     arguments = [
         f"model.path={base_model}", f"run.dir={run}", *SMALL_JOB, "reflection=null", "cold_start=null",
-        "evaluation.every=0", f"reward.variant={tmp_path}/flat.py:pays", "reward.max_flat_steps=2",
+        "data.heldout=null", "evaluation={}", f"reward.variant={tmp_path}/flat.py:pays", "reward.max_flat_steps=2",
     ]  # fmt: skip
     # the second start resumes after one step, which counts
     for _ in range(2):

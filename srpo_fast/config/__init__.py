@@ -14,6 +14,8 @@ from srpo_fast.config.loading import (
     load_config,
 )
 from srpo_fast.config.schema import (
+    BenchmarkConfig,
+    BenchmarkName,
     Config,
     DataConfig,
     EvaluationConfig,
@@ -38,6 +40,8 @@ __all__ = [
     "DEFAULT_CONFIG",
     "EMBEDDED",
     "AdvantageConfig",
+    "BenchmarkConfig",
+    "BenchmarkName",
     "ColdStartConfig",
     "Config",
     "ConfigError",

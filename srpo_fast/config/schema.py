@@ -73,10 +73,41 @@ class OptimizerConfig(Section):
     tokens_per_micro_batch: Positive = 16_384
 
 
+BenchmarkName = Literal[
+    "mathvista", "mathverse", "mathvision", "mmmu_pro", "olympiadbench", "wemath", "mmmu", "emma", "mmk12", "embedded"
+]
+
+
+class BenchmarkConfig(Section):
+    """A benchmark that is measured during the run, greedily, as `srpo eval` does."""
+
+    name: BenchmarkName
+    data: Path | None = None  # a file or folder; None: from the Hugging Face hub
+    split: str | None = None  # None: the benchmark's usual one
+    image_root: Path | None = None  # relative image paths of that data start here; None: its folder
+    limit: Positive | None = None  # the first so many items
+
+
 class EvaluationConfig(Section):
     questions: Positive = 1024  # held-out, at the end of every phase
     every: Annotated[int, Field(ge=0)] = 0  # steps between validations; 0: none
     validation_questions: Positive = 256
+    benchmarks: tuple[BenchmarkConfig, ...] = ()  # measured with every validation
+    keep_best: str | None = None  # a metric of validations: checkpoints/best is the checkpoint where it was greatest
+
+    @model_validator(mode="after")
+    def _agree(self) -> "EvaluationConfig":
+        names = [benchmark.name for benchmark in self.benchmarks]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"expected every benchmark once, got {twice} again")
+        if not self.every and (self.benchmarks or self.keep_best):
+            raise ValueError("benchmarks and keep_best are for validations: set every to the steps between them")
+        answers = ("acc_first", "acc_last")
+        known = [f"evaluation/{name}/{answer}" for name in names for answer in answers]
+        known += [f"validation/{kind}acc_{answer}" for kind in ("", "greedy_") for answer in ("first", "second")]
+        if self.keep_best not in (None, *known):
+            raise ValueError(f"keep_best: expected one of {', '.join(known)}, got {self.keep_best!r}")
+        return self
 
 
 class Config(Section):
@@ -113,8 +144,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _stages_agree(self) -> "Config":
         self._stage_1_is_whole()
-        if self.evaluation.every and self.data.validation is None:
-            raise ValueError("evaluation.every needs questions: set data.validation, or evaluation.every=0")
+        self._validations_are_possible()
         if self.advantage.accuracy_low > self.advantage.accuracy_high:
             raise ValueError("advantage.accuracy_low is above accuracy_high: every group would be dropped")
         if self.data.min_pixels > self.data.max_pixels:
@@ -126,6 +156,18 @@ class Config(Section):
                 f"data.max_prompt_tokens + rollout.max_tokens = {longest}; raise it, or lower one of these"
             )
         return self
+
+    def _validations_are_possible(self) -> None:
+        evaluation, validation = self.evaluation, self.data.validation
+        if evaluation.every and validation is None and not evaluation.benchmarks:
+            raise ValueError(
+                "evaluation.every needs questions: set data.validation, or evaluation.every=0, or evaluation.benchmarks"
+            )
+        metric = evaluation.keep_best or ""
+        if validation is None and metric.startswith("validation/"):
+            raise ValueError(f"evaluation.keep_best={metric} needs questions: set data.validation")
+        if self.reward.variant == "grpo" and metric.endswith("_second"):
+            raise ValueError(f"evaluation.keep_best={metric}: reward.variant=grpo gives one answer; name acc_first")
 
     def _stage_1_is_whole(self) -> None:
         reflection, cold_start = self.reflection, self.cold_start

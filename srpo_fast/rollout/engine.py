@@ -3,8 +3,9 @@
 import gc
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,20 @@ class RolloutEngine:
         """Ends the engine. vLLM takes the default process group along, so nothing collective may follow."""
         del self.llm
         gc.collect()
+
+    def stream(self, prompts: Iterable[Prompt], sampling: Sampling, ahead: int) -> Iterator[tuple[Prompt, Completion]]:
+        """A completion of every prompt, as they finish; `prompts` is read at most `ahead` beyond those."""
+        prompts, under_way = iter(prompts), dict[str, Prompt]()
+        while True:
+            for prompt in islice(prompts, ahead - len(under_way)):
+                parameters = self._sampling_params(sampling, prompt)
+                (name,) = self.llm.enqueue([_request(prompt)], [parameters], use_tqdm=False)
+                under_way[vllm_touch_points.output_name(name)] = prompt
+            if not under_way:
+                return
+            for output in self.llm.llm_engine.step():
+                if output.finished:
+                    yield under_way.pop(output.request_id), self._completion(output.outputs[0])
 
     def _sampling_params(self, sampling: Sampling, prompt: Prompt) -> Any:
         from vllm import SamplingParams

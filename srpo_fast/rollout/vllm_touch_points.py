@@ -66,3 +66,8 @@ def parameters_of(llm: Any) -> dict[str, torch.Tensor]:
     """The live parameters of this rank's part of the engine's model, by vLLM's names; a tied head has none."""
     (parameters,) = llm.apply_model(lambda model: dict(model.named_parameters()))
     return parameters
+
+
+def output_name(request_id: str) -> str:
+    """How vLLM names a request in its output; inside it is called that and eight random characters."""
+    return request_id.partition("-")[0]

