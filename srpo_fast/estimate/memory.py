@@ -14,7 +14,7 @@ from srpo_fast.estimate.model_shape import VisionShape
 GIB = 2.0**30
 PATCHES_PER_PASS = 65_536  # policy/vision.py, which cannot be imported without torch
 OPTIMIZER_SLICE = 2**22  # elements; policy/adamw.py, likewise
-SLICE_BYTES = 24  # of an element while it is updated
+SLICE_BYTES = 29  # of an element while it is updated, at most: with remainders and bf16 moments
 PHASES = ("rollout", "images", "fwd+bwd", "step", "sync", "save")
 
 

@@ -6,6 +6,7 @@ made here, and the Adam exchanged before it has a state. Without the distributed
 copies of bf16 weights in a class of its own, which WholeParameters takes the place of.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 
 from srpo_fast.config import OptimizerConfig
 from srpo_fast.parallel import Parallel
-from srpo_fast.policy.adamw import EconomicAdamW
+from srpo_fast.policy.adamw import MASTER, EconomicAdamW
 
 MASTER_DTYPES = {"full": torch.float32, "remainder": torch.int16}
 MOMENT_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -30,6 +31,15 @@ class WholeParameters(FP32Optimizer):
         for parameter in self.get_parameters():
             parameter.decoupled_grad = parameter.main_grad  # type: ignore[attr-defined]
         return False
+
+    def sharded_state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """With remainders under a name of their own: read as fp32 masters they would be nonsense."""
+        state = super().sharded_state_dict(*args, **kwargs)
+        for of_parameter in state["state"].values():
+            if isinstance(of_parameter, dict) and of_parameter[MASTER].data.dtype == torch.int16:
+                master = of_parameter[MASTER]
+                of_parameter[MASTER] = replace(master, key=master.key.replace(MASTER, "master_remainder", 1))
+        return state
 
 
 def make_optimizer(
