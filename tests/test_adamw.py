@@ -74,8 +74,7 @@ def test_twenty_steps_are_those_of_fp32_masters_bit_for_bit(master, offload):
             assert torch.equal(optimizer.get_unscaled_state(weight, name), reference.state[expected][name])
 
 
-def test_that_many_steps_meet_masters_between_two_weights():
-    """What the test above would miss if remainders could not tell them apart."""
+def test_masters_halfway_between_two_weights_are_told_apart():
     ties = torch.tensor([0x3F808000, 0x3F818000], dtype=torch.int32).view(FLOAT)
     weights = [ties.bfloat16()]
     optimizer = make(weights, REMAINDER)

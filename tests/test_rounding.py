@@ -56,6 +56,11 @@ def test_chance_differs_from_step_to_step_and_not_from_rank_to_rank():
     assert torch.equal(whole, torch.cat([stochastic(many[i : i + 7], other[i : i + 7], 7) for i in range(0, 1000, 7)]))
 
 
+def test_a_bit_in_the_signs_place_changes_no_rounding():
+    value, gradient = torch.rand(1000), torch.randn(1000)
+    assert torch.equal(stochastic(-value, gradient, 5), -stochastic(value, gradient, 5))
+
+
 def test_what_is_exact_stays_as_it_is():
     exact = torch.tensor([0.0, -0.0, 1.0, -2.5, float("inf"), 1e-38]).bfloat16()
     assert torch.equal(stochastic(exact.float(), torch.ones(6), 1).view(torch.int16), exact.view(torch.int16))

@@ -40,7 +40,7 @@ class EconomicAdamW(torch.optim.Optimizer):
     ) -> None:  # fmt: skip
         """master_dtype: float32, or int16 for the remainder."""
         super().__init__(param_groups, defaults)
-        self.device = self.param_groups[0]["params"][0].device
+        self.device = self._parameters()[0].device
         self._brought = from_host if offload else in_place
         memory = HostMemory(self.device)
         for parameter in self._parameters():
