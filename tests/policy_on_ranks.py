@@ -1,7 +1,8 @@
 """Run under torchrun: the updates of policy_case and objective_case on two ranks in several layouts, also resumed.
 
 Rank 0 leaves <layout>.pt with the metrics and weights, <layout>/hf, the export, and <saved>_to_<resumed>.pt. The
-checkpoints in <layout>/checkpoints hold the state after the first update.
+checkpoints in <layout>/checkpoints hold the state after the first update. <layout>_economical.pt has weights of a bf16
+policy with the smallest optimizer state, which <layout>_economical/checkpoints hold after one update.
 """
 
 import sys
@@ -40,6 +41,10 @@ RESUMES = [
     ("dp_distributed", "dp_distributed"), ("dp_distributed", "tp_distributed"),
 ]  # fmt: skip
 OF_OBJECTIVES = ["tp", "pp", "dp", "cp"]
+ECONOMICAL_LAYOUTS = ["tp", "dp", "dp_distributed"]
+ECONOMICAL = OPTIMIZER.model_copy(
+    update={"master_weights": "remainder", "moments": "bfloat16", "offload": True, "lr": 1e-3}
+)
 TOKENS_PER_MICRO_BATCH = 120  # several micro-batches, of which pp and dp ranks must make the same number and sum
 LOSS = srpo_loss(objective_of(LossConfig()))
 
@@ -101,6 +106,27 @@ def resume(model_dir: Path, parallel: Parallel, root: Path) -> dict[str, Any]:
     return one_update(policy, batch) | {"reference": reference_of(policy, batch)}
 
 
+def economical(model_dir: Path, parallel: Parallel, out: Path) -> dict[str, Any]:
+    """A second update of the policy that made the first, and of one that reads what was saved then."""
+    batch = packer(model_dir, parallel, TOKENS_PER_MICRO_BATCH)(make_sequences(model_dir))
+    policies = [open_policy(model_dir, parallel, "bfloat16") for _ in range(2)]
+    for policy in policies:
+        policy.new_optimizer(ECONOMICAL)
+    trained, other = policies
+    one_update(trained, batch)
+    state = Checkpoint(
+        step=1, policy=trained.sharded_state_dict(), prompt_source={}, reward_watch={}, rng=torch.get_rng_state()
+    )
+    checkpoint.save(out / "checkpoints", state, parallel)
+    saved = checkpoint.load_latest(out / "checkpoints", parallel)
+    assert saved
+    other.load_state_dict(saved.read_policy(other.sharded_state_dict(is_loading=True)))
+    weights = [one_update(policy, batch)["weights"] for policy in policies]
+    of_ranks: list[Any] = [None] * parallel.world
+    dist.all_gather_object(of_ranks, weights[0])  # with what every rank has of its own
+    return {"trained": weights[0], "resumed": weights[1], "of_ranks": of_ranks}
+
+
 def reference_of(policy: Policy, batch: PackedBatch) -> dict[float, float] | None:
     """The reference's log-prob of every row of this rank, by its rollout log-prob; None before the last stage."""
     rows: dict[float, float] = {}
@@ -123,6 +149,9 @@ def main(model_dir: Path, out: Path) -> None:
         finish(train(model_dir, replace(world, **sizes), out / name), out / f"{name}.pt", world)
     for name in OF_OBJECTIVES:
         finish(objectives(model_dir, replace(world, **RESUMED_AS[name])), out / f"{name}_objectives.pt", world)
+    for name in ECONOMICAL_LAYOUTS:
+        folder = out / f"{name}_economical"
+        finish(economical(model_dir, replace(world, **LAYOUTS[name]), folder), out / f"{folder.name}.pt", world)
     for saved, resumed in RESUMES:
         result = resume(model_dir, replace(world, **RESUMED_AS[resumed]), out / saved / "checkpoints")
         finish(result, out / f"{saved}_to_{resumed}.pt", world)

@@ -221,6 +221,11 @@ def test_a_config_cannot_change_during_a_run():
     assert isinstance(config, Config)
 
 
+def test_remainders_are_refused_where_weights_have_none():
+    assert "set model.dtype=bfloat16, or master_weights=full" in refusal("optimizer.master_weights=remainder")
+    load_config(DEFAULT_CONFIG, ["optimizer.master_weights=remainder", "model.dtype=bfloat16"])
+
+
 def test_validation_without_questions_is_refused():
     with pytest.raises(ConfigError, match=r"set data\.validation, or evaluation\.every=0"):
         load_config(DEFAULT_CONFIG, ["data.validation=null"])

@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from megatron.core import dist_checkpointing
+from megatron.core.dist_checkpointing import ShardedTensor
+from megatron.core.dist_checkpointing.dict_utils import nested_values
+from megatron.core.dist_checkpointing.mapping import apply_factories
 
 from srpo_fast.checkpoint import load_latest
 from srpo_fast.config import ConfigError
@@ -13,7 +17,17 @@ from srpo_fast.policy.hf_directory import HFDirectory
 from tests.launch import run_script
 from tests.objective_case import OBJECTIVES, move_from_reference, updates
 from tests.policy_case import OPTIMIZER, largest_relative_error, make_sequences, open_policy, packer
-from tests.policy_on_ranks import LAYOUTS, OF_OBJECTIVES, RESUMES, largest_difference, one_update, reference_of, resume
+from tests.policy_on_ranks import (
+    ECONOMICAL,
+    ECONOMICAL_LAYOUTS,
+    LAYOUTS,
+    OF_OBJECTIVES,
+    RESUMES,
+    largest_difference,
+    one_update,
+    reference_of,
+    resume,
+)
 
 LAYERS_OF_RANK_0 = {"pp": 2}  # three layers do not divide by two stages
 
@@ -86,6 +100,32 @@ def test_a_checkpoint_brings_the_reference_back(one_process, untrained_model, ou
     expected = reference_of(policy, batch)
     for file in [*(f"{saved}_to_{resumed}" for saved, resumed in RESUMES), *LAYOUTS]:
         assert torch.load(out / f"{file}.pt")["reference"] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("layout", ECONOMICAL_LAYOUTS)
+def test_an_economical_optimizer_goes_on_bit_for_bit_and_copies_stay_alike(out, layout):
+    found = torch.load(out / f"{layout}_economical.pt")
+    assert largest_difference(found["resumed"], found["trained"]) == 0
+    assert all(largest_difference(weights, found["trained"]) == 0 for weights in found["of_ranks"])
+
+
+@pytest.mark.parametrize("layout", ECONOMICAL_LAYOUTS)
+def test_one_rank_reads_the_economical_state_of_two_bit_for_bit(one_process, untrained_model, out, layout):
+    parallel = replace(one_process, distributed_optimizer="distributed" in layout)
+    policy = open_policy(untrained_model, parallel, "bfloat16")
+    policy.new_optimizer(ECONOMICAL)
+    saved = load_latest(out / f"{layout}_economical" / "checkpoints", parallel)
+    policy.load_state_dict(saved.read_policy(policy.sharded_state_dict(is_loading=True)))
+    content = dist_checkpointing.load_plain_tensors(str(saved.folder / "policy"))
+    on_disk = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    read = policy.sharded_state_dict()
+    apply_factories(read)
+    shards = [shard for shard in nested_values(read) if isinstance(shard, ShardedTensor)]
+    assert {shard.key for shard in shards} == on_disk.keys()
+    # weights, masters and both moments; 23 parameters, of which a layer's gate and up are two shards
+    assert len(shards) == 4 * 26
+    for shard in shards:
+        assert torch.equal(on_disk[shard.key][shard.global_slice()].view_as(shard.data), shard.data), shard.key
 
 
 def check_same_update(found: dict[str, Any], expected: dict[str, Any]) -> None:

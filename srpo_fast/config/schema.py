@@ -71,6 +71,15 @@ class OptimizerConfig(Section):
     grad_clip: Rate = 1.0
     updates_per_step: Positive = 1
     tokens_per_micro_batch: Positive = 16_384
+    # what it keeps, in bytes a parameter: masters 4 or 2, moments 8 or 4; gradients are fp32 in any case
+    master_weights: Literal["full", "remainder"] = "full"  # in fp32, or the 16 bits that bf16 weights lack: as exact
+    moments: Literal["float32", "bfloat16"] = "float32"  # bfloat16: rounded up or down by chance, right on average
+    offload: bool = False  # all of that is on the host between updates, and comes to the GPU in slices
+
+    @property
+    def is_economical(self) -> bool:
+        """Whether anything is kept in another way than Megatron does by itself."""
+        return (self.master_weights, self.moments, self.offload) != ("full", "float32", False)
 
 
 BenchmarkName = Literal[
@@ -149,6 +158,11 @@ class Config(Section):
             raise ValueError("advantage.accuracy_low is above accuracy_high: every group would be dropped")
         if self.data.min_pixels > self.data.max_pixels:
             raise ValueError("data.min_pixels is above data.max_pixels: no image would fit")
+        if self.optimizer.master_weights == "remainder" and self.model.dtype != "bfloat16":
+            raise ValueError(
+                f"optimizer.master_weights=remainder is what bfloat16 weights lack, and model.dtype={self.model.dtype} "
+                "is its own master; set model.dtype=bfloat16, or master_weights=full"
+            )
         longest = self.data.max_prompt_tokens + self.rollout.max_tokens
         if self.optimizer.tokens_per_micro_batch < longest:
             raise ValueError(

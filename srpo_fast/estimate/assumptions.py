@@ -23,6 +23,7 @@ class Assumptions:
     # costs that no data sheet has
     decode_overhead_ms: float = 2.0  # a decode step's scheduling, launching and sampling
     network_gbs: float = 50.0  # a GPU's share of the network between machines, one direction: 400 Gb/s
+    pcie_gbs: float = 63.0  # a GPU's link to the host, one direction: PCIe 5.0 x16 by its standard; 31.5 for 4.0
     gpus_per_machine: float = 8.0
     # memory that is not tensors of ours
     outside_gib: float = 2.0  # a rank: CUDA context, NCCL's buffers, cuBLAS' work space

@@ -1,4 +1,7 @@
-"""The keys of a config that change how it runs and not what it learns, and a search over them."""
+"""The keys of a config that change how it runs and not what it learns, and a search over them.
+
+One rounds: optimizer.moments is looked at only where nothing exact makes a run fit.
+"""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -45,24 +48,25 @@ def is_safe(job: Job, spare: float) -> bool:
 
 def change_that_fits(job: Job) -> Change | None:
     """The fastest of the changes with the fewest values that fit; None when no MOST_CHANGES values do."""
-    for count in range(1, MOST_CHANGES + 1):
-        if found := [change for change in changes(job, count) if is_safe(job, change.spare_gib)]:
-            return _best(found)
+    for alternatives in (_alternatives(job), _alternatives(job) | _rounding(job)):
+        for count in range(1, MOST_CHANGES + 1):
+            found = [change for change in changes(job, count, alternatives) if is_safe(job, change.spare_gib)]
+            if found:
+                return _best(found)
     return None
 
 
 def change_that_speeds_up(job: Job) -> Change | None:
     """The one value that saves most seconds and fits; None when none saves more than LEAST_GAIN."""
-    found = [c for c in changes(job, 1) if is_safe(job, c.spare_gib) and c.seconds is not None]
+    found = [c for c in changes(job, 1, _alternatives(job)) if is_safe(job, c.spare_gib) and c.seconds is not None]
     best = _best(found) if found else None
     if best is None or best.seconds is None or best.seconds > step_time(job).seconds * (1 - LEAST_GAIN):
         return None
     return best
 
 
-def changes(job: Job, count: int) -> Iterator[Change]:
-    """Every change of exactly `count` keys that policy and engine would take, fitting or not."""
-    alternatives = _alternatives(job)
+def changes(job: Job, count: int, alternatives: Mapping[str, list[Any]]) -> Iterator[Change]:
+    """Every change of exactly `count` of these keys that policy and engine would take, fitting or not."""
     for keys in itertools.combinations(alternatives, count):
         for values in itertools.product(*(alternatives[key] for key in keys)):
             if changed := with_values(job, dict(zip(keys, values, strict=True))):
@@ -99,6 +103,8 @@ def _alternatives(job: Job) -> dict[str, list[Any]]:
     found: dict[tuple[str, str], list[Any]] = {
         ("parallel", "distributed_optimizer"): [True] if layout.dp * layout.cp > 1 else [],
         ("parallel", "sequence_parallel"): [True],
+        ("optimizer", "master_weights"): ["remainder"],  # refused where weights are fp32
+        ("optimizer", "offload"): [] if job.gpu.is_cpu else [True, False],
         ("optimizer", "tokens_per_micro_batch"): [max(longest, budget // n) for n in (2, 4, 8)] + [budget * 2],
         ("model", "recompute"): ["none", "selective", "full"],
         ("rollout", "kv_cache_gib"): [cache / 2, cache / 4, cache * 2],
@@ -114,6 +120,10 @@ def _alternatives(job: Job) -> dict[str, list[Any]]:
         f"{section}.{leaf}": list(dict.fromkeys(value for value in values if value != now[section][leaf]))
         for (section, leaf), values in found.items()
     }
+
+
+def _rounding(job: Job) -> dict[str, list[Any]]:
+    return {"optimizer.moments": ["bfloat16"]} if job.config.optimizer.moments == "float32" else {}
 
 
 def _best(found: list[Change]) -> Change:

@@ -13,6 +13,8 @@ from srpo_fast.estimate.model_shape import VisionShape
 
 GIB = 2.0**30
 PATCHES_PER_PASS = 65_536  # policy/vision.py, which cannot be imported without torch
+OPTIMIZER_SLICE = 2**22  # elements; policy/adamw.py, likewise
+SLICE_BYTES = 29  # of an element while it is updated, at most: with remainders and bf16 moments
 PHASES = ("rollout", "images", "fwd+bwd", "step", "sync", "save")
 
 
@@ -81,18 +83,38 @@ def trained_parameters(job: Job, stage: int) -> int:
 
 
 def optimizer(job: Job, stage: int) -> float:
-    """Adam's two moments in fp32 and, under bf16 weights, fp32 copies of these: 12 or 8 bytes a parameter."""
-    shared_by = job.layout.dp * job.layout.cp if job.distributed_optimizer else 1
-    return trained_parameters(job, stage) * (8 if job.bytes_a_weight == 4 else 12) / shared_by
+    return 0.0 if job.config.optimizer.offload else optimizer_state(job, stage)
+
+
+def optimizer_state(job: Job, stage: int) -> float:
+    """Of a rank, wherever it is kept."""
+    return updated_parameters(job, stage) * state_a_parameter(job)
+
+
+def state_a_parameter(job: Job) -> int:
+    """Adam's two moments in 4 or 2 bytes each and, under bf16 weights, what their fp32 masters need: 4 or 2."""
+    settings = job.config.optimizer
+    masters = {"full": 4, "remainder": 2}[settings.master_weights] if job.bytes_a_weight == 2 else 0
+    return masters + 2 * {"float32": 4, "bfloat16": 2}[settings.moments]
+
+
+def updated_parameters(job: Job, stage: int) -> float:
+    """Those whose optimizer state is on one rank."""
+    return trained_parameters(job, stage) / (job.layout.dp * job.layout.cp if job.distributed_optimizer else 1)
 
 
 def optimizer_step(job: Job, stage: int) -> float:
-    """torch's AdamW takes the root of all second moments at once on CUDA (4 bytes a parameter), twice one on a CPU."""
-    if job.gpu.is_cpu:
-        text = job.shape.text
-        largest = max(parameters.embedding(text), 2 * text.hidden * text.ffn) // job.layout.tp
-        return 2 * 4 * largest
-    return optimizer(job, stage) / (8 if job.bytes_a_weight == 4 else 12) * 4
+    """torch's AdamW takes the root of all second moments at once on CUDA (4 bytes a parameter), twice one on a CPU.
+
+    The economical one works in slices: masters, moments, the root and integers of their size, SLICE_BYTES an element,
+    and two more buffers for state that comes from the host. Before that, clipping takes a copy of one gradient.
+    """
+    text = job.shape.text
+    largest = max(parameters.embedding(text), 2 * text.hidden * text.ffn) // job.layout.tp
+    if job.config.optimizer.is_economical:
+        arriving = 2 * state_a_parameter(job) if job.config.optimizer.offload else 0
+        return max(4.0 * largest, min(OPTIMIZER_SLICE, largest) * float(SLICE_BYTES + arriving))
+    return 2.0 * 4 * largest if job.gpu.is_cpu else 4 * updated_parameters(job, stage)
 
 
 def forward_backward(job: Job, stage: int, batch: MicroBatchSize) -> dict[str, float]:

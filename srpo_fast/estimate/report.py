@@ -140,8 +140,14 @@ def _assumed(job: Job) -> str:
         f"Assumed (--assume name=value): {a.prompt_tokens:.0f} prompt_tokens with {a.image_tokens:.0f} image_tokens, "
         f"{a.completion_tokens:.0f} completion_tokens; memory with full micro-batches and largest images. "
         f"Of the data sheet: matmul_share {a.matmul_share:g}, attention_share {a.attention_share:g}, bandwidth_share "
-        f"{a.bandwidth_share:g}, link_share {a.link_share:g}; {a.decode_overhead_ms:g} decode_overhead_ms."
+        f"{a.bandwidth_share:g}, link_share {a.link_share:g}; {a.decode_overhead_ms:g} decode_overhead_ms"
+        f"{_host_link(job)}."
     )
+
+
+def _host_link(job: Job) -> str:
+    """Where it matters."""
+    return f", {job.assumptions.pcie_gbs:g} pcie_gbs to the host" if job.config.optimizer.offload else ""
 
 
 def _part_names(phases: tuple[PhaseMemory, ...]) -> list[str]:

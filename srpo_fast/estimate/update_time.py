@@ -22,6 +22,7 @@ def update(job: Job) -> list[Part]:
         ("pipeline bubble", bubble, "stages"),
         ("sums over dp ranks", updates * sums_over_dp(job), "links"),
         ("optimizer", updates * optimizer(job), "memory"),
+        ("state from host", updates * state_from_host(job), "host link"),
     )
     return [Part(name=name, phase="update", seconds=seconds, limit=limit) for name, seconds, limit in parts if seconds]
 
@@ -91,4 +92,11 @@ def sums_over_dp(job: Job) -> float:
 def optimizer(job: Job) -> float:
     """Reads gradients, reads and writes its state, writes weights."""
     count = memory.trained_parameters(job, 0)
-    return (count * (4 + job.bytes_a_weight) + 2 * memory.optimizer(job, 0)) / bandwidth(job)
+    return (count * (4 + job.bytes_a_weight) + 2 * memory.optimizer_state(job, 0)) / bandwidth(job)
+
+
+def state_from_host(job: Job) -> float:
+    """Offloaded optimizer state comes and goes at the same time, one slice after the other."""
+    if not job.config.optimizer.offload:
+        return 0.0
+    return memory.optimizer_state(job, 0) / (job.assumptions.pcie_gbs * 1e9 * job.assumptions.link_share)

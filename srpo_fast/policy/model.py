@@ -9,8 +9,7 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
-from megatron.core.optimizer import MegatronOptimizer, get_megatron_optimizer
-from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
+from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from srpo_fast.policy.hf_directory import HFDirectory, torch_dtype
 from srpo_fast.policy.hf_weights import HFWeights
 from srpo_fast.policy.language_model import LanguageModel, build_language_model
 from srpo_fast.policy.megatron_start import start_megatron
+from srpo_fast.policy.optimizer import make_optimizer
 from srpo_fast.policy.reference import host_copy, swapped_in
 from srpo_fast.policy.rows import empty_like, loss_rows_of_rank, padded_length, share_of_rank
 from srpo_fast.policy.sharded_state import (
@@ -75,19 +75,8 @@ class Policy:
 
     def new_optimizer(self, settings: OptimizerConfig) -> None:
         """Starts a fresh optimizer state; SFT and SRPO each have their own."""
-        megatron_settings = MegatronOptimizerConfig(
-            optimizer="adam",
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
-            adam_beta1=settings.betas[0],
-            adam_beta2=settings.betas[1],
-            clip_grad=settings.grad_clip,
-            bf16=self._config.bf16,
-            params_dtype=self._config.params_dtype,
-            use_distributed_optimizer=self.parallel.distributed_optimizer,
-        )
         with self._optimizer_names():
-            self.optimizer = get_megatron_optimizer(megatron_settings, self._ddp)
+            self.optimizer = make_optimizer(settings, self._config, self.parallel, self._ddp)
 
     def drop_optimizer(self) -> None:
         """Ends a stage: its optimizer state is neither kept nor saved."""

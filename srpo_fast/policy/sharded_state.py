@@ -107,7 +107,7 @@ def read_sharded(template: dict[str, Any], folder: Path) -> dict[str, Any]:
         first_line = str(cause).strip().splitlines()[0]
         raise ConfigError(
             f"checkpoint {folder.parent} is not one of this policy ({first_line}); "
-            "was model.path or loss.kl_coef changed?"
+            "was model.path or loss.kl_coef changed, or how the optimizer keeps its state?"
         ) from error
 
 

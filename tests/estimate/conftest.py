@@ -13,7 +13,10 @@ from srpo_fast.estimate.job import Job, make_job
 from srpo_fast.estimate.model_shape import PUBLISHED, ModelShape, TextShape, VisionShape
 
 # what the shipped configs may turn on; the tests name what they are about
-PLAIN = ("model.recompute=none", "parallel.sequence_parallel=false", "parallel.distributed_optimizer=false")
+PLAIN = (
+    "model.recompute=none", "parallel.sequence_parallel=false", "parallel.distributed_optimizer=false",
+    "optimizer.master_weights=full", "optimizer.moments=float32", "optimizer.offload=false",
+)  # fmt: skip
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 TINY = ModelShape(

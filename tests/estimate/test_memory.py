@@ -7,6 +7,7 @@ from srpo_fast.estimate.host_memory import on_machine
 from srpo_fast.estimate.knobs import spare_gib
 from srpo_fast.estimate.layout import Layout
 from srpo_fast.estimate.memory import GIB, phases_of_stage, resident, worst_phases
+from srpo_fast.estimate.update_time import update
 from srpo_fast.policy.language_model import layers_of_stages
 from srpo_fast.policy.vision import PATCHES_PER_PASS
 
@@ -32,6 +33,41 @@ def test_fp32_weights_are_their_own_masters(tiny_job):
     count = parameters.text_total(job.shape.text)
     assert resident(job, 0)["policy weights"] == 4 * count
     assert resident(job, 0)["optimizer"] == 8 * count
+
+
+@pytest.mark.parametrize(
+    ("overrides", "size"),
+    [
+        (["optimizer.master_weights=remainder"], 10),
+        (["optimizer.moments=bfloat16"], 8),
+        (["optimizer.master_weights=remainder", "optimizer.moments=bfloat16"], 6),
+        (["model.dtype=float32", "optimizer.moments=bfloat16"], 4),
+    ],
+)
+def test_an_economical_optimizer_is_counted_where_it_is_kept(tiny_job, overrides, size):
+    state = size * (2 * 608 + 520)
+    here, away = tiny_job(*overrides), tiny_job(*overrides, "optimizer.offload=true")
+    assert resident(here, 0)["optimizer"] == state
+    assert resident(away, 0)["optimizer"] == 0
+    assert "optimizer state" not in on_machine(here)
+    assert on_machine(away)["optimizer state"] == state
+    assert "state from host" not in {part.name for part in update(here)}
+    (came,) = (part for part in update(away) if part.name == "state from host")
+    assert came.seconds == pytest.approx(state / (63e9 * 0.75))
+
+
+def test_an_economical_step_works_in_slices(real_job):
+    plain, small = real_job("7b"), real_job("7b", "optimizer.master_weights=remainder")
+    text = plain.shape.text
+    assert memory.optimizer_step(plain, 0) == 4 * memory.trained_parameters(plain, 0)
+    assert memory.optimizer_step(small, 0) == 4 * parameters.embedding(text) / 2  # the gradient that is clipped
+
+
+def test_a_checkpoint_passes_through_the_host(tiny_job):
+    count = 2 * 608 + 520
+    assert on_machine(tiny_job(gpus=4))["checkpoint being saved"] == (2 + 12) * count
+    shared = on_machine(tiny_job(gpus=4, distributed_optimizer=True))["checkpoint being saved"]
+    assert shared == (2 + 20) * count + 4 * 12 * count / 4
 
 
 def test_data_parallel_ranks_share_the_optimizer_only_where_it_is_distributed(tiny_job):

@@ -18,7 +18,7 @@ from srpo_fast.estimate.memory import GIB
 from srpo_fast.estimate.verdict import judge
 from tests.estimate.conftest import CONFIGS, shipped
 
-SHIPPED = [("7b", 8, "h100"), ("7b", 8, "h200"), ("32b", 8, "h200"), ("32b", 32, "h100")]
+SHIPPED = [("7b", 8, "h100"), ("7b", 8, "h200"), ("32b", 8, "h100"), ("32b", 8, "h200"), ("32b", 32, "h100")]
 
 
 def arguments(size: str, *more: str) -> list[str]:
@@ -82,6 +82,25 @@ def test_the_fewest_changes_win_and_the_fastest_of_them(real_job):
     rivals = [with_values(job, {"optimizer.tokens_per_micro_batch": n}) for n in (8192, 4096)]
     assert all(rival is not None and spare_gib(rival) >= 0 for rival in rivals)
     assert change.seconds is not None
+
+
+def test_the_32b_config_fits_eight_80_gib_gpus_by_what_it_says_of_its_optimizer():
+    assert predict(shipped("32b"), gpus=8, memory_gib=80, model_config="32b").verdict.words.startswith("fits with")
+    for plain in ("optimizer.offload=false", "optimizer.offload=false optimizer.master_weights=full"):
+        assert not predict(shipped("32b", *plain.split()), gpus=8, memory_gib=80, model_config="32b").verdict.fits
+
+
+def test_what_rounds_is_proposed_only_where_nothing_exact_is_enough(real_job):
+    job = real_job("32b", "parallel.tp=8", "optimizer.tokens_per_micro_batch=8192", gpu="h100")
+    exact = change_that_fits(job)
+    assert exact is not None
+    assert "optimizer.offload=true" in exact.arguments
+    assert "optimizer.moments" not in exact.arguments
+    # on a CPU there is no other memory to keep the state in
+    on_cpu = real_job("7b", "parallel.tp=4", "model.dtype=float32", "model.recompute=full", "rollout.kv_cache_gib=1",
+                      "rollout.max_num_seqs=8", gpus=4, gpu="cpu")  # fmt: skip
+    proposed = [change_that_fits(replace(on_cpu, memory_gib=gib)) for gib in (55.0, 45.0)]
+    assert ["optimizer.moments=bfloat16" in change.arguments for change in proposed if change] == [False, True]
 
 
 def test_a_model_too_large_names_the_gpus_it_would_need():
