@@ -1,4 +1,4 @@
-"""Completions -> packed micro-batches under a token budget, balanced over data-parallel ranks.
+"""Completions -> packed micro-batches under a token budget, balanced over data-parallel ranks by what they compute.
 
 Every rank packs the same sequences in the same order and takes its own share, so no collective is needed. A micro-batch
 never cuts a sequence; the loss does not depend on how sequences are grouped, because their token weights are global.
@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from srpo_fast.balance import Work, share_out
 from srpo_fast.batch import MicroBatch, Prompt, TrainingSequence
+from srpo_fast.flops import UpdateFlops
 from srpo_fast.positions import continue_positions
 from srpo_kernels import pack_sequences
 
@@ -28,10 +30,10 @@ Packer = Callable[[Sequence[TrainingSequence]], PackedBatch]  # pack with everyt
 
 def pack(
     sequences: Sequence[TrainingSequence], *, tokens_per_micro_batch: int, dp: int, dp_rank: int, merge_size: int,
-    image_token_id: int,
+    image_token_id: int, flops: UpdateFlops,
 ) -> PackedBatch:  # fmt: skip
     """Raises ValueError when a sequence alone exceeds the token budget."""
-    mine = share_of_rank(sequences, dp=dp, dp_rank=dp_rank)
+    mine = share_of_rank(sequences, flops, dp=dp, dp_rank=dp_rank)
     lengths = torch.tensor([_num_tokens(s) for s in mine])
     bins = pack_sequences(lengths, tokens_per_micro_batch)
     first_rows, image_prompts = _feature_rows(mine, merge_size)
@@ -42,19 +44,28 @@ def pack(
     return PackedBatch(micro_batches=tuple(micro_batches), image_prompts=image_prompts)
 
 
-def share_of_rank(sequences: Sequence[TrainingSequence], *, dp: int, dp_rank: int) -> list[TrainingSequence]:
-    """This rank's sequences: longest first, each to the rank with the least tokens so far.
+def share_of_rank(
+    sequences: Sequence[TrainingSequence], flops: UpdateFlops, *, dp: int, dp_rank: int
+) -> list[TrainingSequence]:
+    """This rank's sequences, longest first.
 
     A rank left without work repeats the shortest sequence at weight 0, so that every rank joins every collective.
     """
     if not sequences:
         raise ValueError("an update needs at least one sequence")
-    loads, shares = [0] * dp, [[] for _ in range(dp)]
-    for sequence in sorted(sequences, key=_num_tokens, reverse=True):
-        lightest = loads.index(min(loads))
-        loads[lightest] += _num_tokens(sequence)
-        shares[lightest].append(sequence)
-    return shares[dp_rank] or [replace(min(sequences, key=_num_tokens), advantage=0.0, token_weight=0.0)]
+    mine = share_out([_work(s, flops) for s in sequences], dp)[dp_rank]
+    if not mine:
+        return [replace(min(sequences, key=_num_tokens), advantage=0.0, token_weight=0.0)]
+    return sorted((sequences[i] for i in sorted(mine)), key=_num_tokens, reverse=True)
+
+
+def _work(sequence: TrainingSequence, flops: UpdateFlops) -> Work:
+    prompt = sequence.prompt
+    return Work(
+        cost=flops.of_sequence(_num_tokens(sequence), sum(sequence.loss_mask)),
+        prompt=prompt.question.id,
+        prompt_cost=flops.of_images(prompt.image_grid_thw.prod(dim=1).tolist()),
+    )
 
 
 def _num_tokens(sequence: TrainingSequence) -> int:

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from srpo_fast.batch import Question, TrainingSequence
 from srpo_fast.config import OptimizerConfig
+from srpo_fast.flops import UpdateFlops
 from srpo_fast.loss import with_token_weights
+from srpo_fast.model_shape import read_shape
 from srpo_fast.packing import Packer, pack
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy import Policy
@@ -76,6 +78,7 @@ def packer(model_dir: Path, parallel: Parallel, tokens_per_micro_batch: int) -> 
     return partial(
         pack, tokens_per_micro_batch=tokens_per_micro_batch, dp=parallel.dp, dp_rank=parallel.dp_rank,
         merge_size=encoder.merge_size, image_token_id=encoder.image_token_id,
+        flops=UpdateFlops(shape=read_shape(model_dir / "config.json"), train_vision=False),
     )  # fmt: skip
 
 

@@ -1,14 +1,18 @@
 """Packed rows by hand, and shares that lose nothing."""
 
+import random
 from dataclasses import replace
 
 import pytest
 import torch
 
 from srpo_fast.batch import Prompt, Question, TrainingSequence
+from srpo_fast.flops import UpdateFlops
+from srpo_fast.model_shape import PUBLISHED
 from srpo_fast.packing import PackedBatch, pack, share_of_rank
 
 IMAGE = 9  # the image token
+FLOPS = UpdateFlops(shape=PUBLISHED["7b"], train_vision=False)
 
 
 def make_prompt(name: str, token_ids: list[int], positions: list[list[int]], *grids: tuple[int, int, int]) -> Prompt:
@@ -50,7 +54,8 @@ PAIR = [
 
 def pack_whole(sequences: list[TrainingSequence], budget: int = 64, dp: int = 1, dp_rank: int = 0) -> PackedBatch:
     return pack(
-        sequences, tokens_per_micro_batch=budget, dp=dp, dp_rank=dp_rank, merge_size=2, image_token_id=IMAGE
+        sequences, tokens_per_micro_batch=budget, dp=dp, dp_rank=dp_rank, merge_size=2, image_token_id=IMAGE,
+        flops=FLOPS,
     )  # fmt: skip
 
 
@@ -136,7 +141,7 @@ def length_of(sequence: TrainingSequence) -> int:
 
 @pytest.mark.parametrize("dp", [1, 2, 3, 8])
 def test_the_ranks_shares_are_a_balanced_partition(dp):
-    shares = [share_of_rank(MANY, dp=dp, dp_rank=rank) for rank in range(dp)]
+    shares = [share_of_rank(MANY, FLOPS, dp=dp, dp_rank=rank) for rank in range(dp)]
     assert sorted(s.prompt.question.id for share in shares for s in share) == sorted(s.prompt.question.id for s in MANY)
     loads = [sum(map(length_of, share)) for share in shares]
     assert max(loads) - min(loads) <= max(map(length_of, MANY))
@@ -152,8 +157,49 @@ def test_every_loss_token_of_every_sequence_is_in_exactly_one_micro_batch(dp):
 
 
 def test_a_rank_without_work_repeats_the_shortest_sequence_at_no_weight():
-    (idle,) = share_of_rank(PAIR, dp=3, dp_rank=2)
+    (idle,) = share_of_rank(PAIR, FLOPS, dp=3, dp_rank=2)
     assert idle.prompt is SMALL
     assert (idle.token_weight, idle.advantage) == (0.0, 0.0)
     (row,) = pack_whole(PAIR, dp=3, dp_rank=2).micro_batches
     assert row.token_weights.tolist() == [0.0]
+
+
+def long_tailed(prompts: int, group: int) -> list[TrainingSequence]:
+    """Prompts with images of many sizes; most completions are short, some at a limit of 2,048 tokens."""
+    chance, sequences = random.Random(0), []
+    for number in range(prompts):
+        side = 2 * chance.randint(4, 30)  # patches
+        length = side**2 // 4 + chance.randint(30, 300)
+        prompt = make_prompt(str(number), [0] * length, [[0] * length] * 3, (1, side, side))
+        for _ in range(group):
+            tokens = int(min(2048, max(20, chance.lognormvariate(5.5, 1.2))))
+            sequences.append(make_sequence(prompt, *[1] * tokens))
+    return sequences
+
+
+def flops_of(share: list[TrainingSequence], flops: UpdateFlops) -> float:
+    images = {s.prompt.question.id: flops.of_images(s.prompt.image_grid_thw.prod(1).tolist()) for s in share}
+    return sum(flops.of_sequence(length_of(s), len(s.completion_ids)) for s in share) + sum(images.values())
+
+
+def balanced_by_tokens(sequences: list[TrainingSequence], dp: int) -> list[list[TrainingSequence]]:
+    shares: list[list[TrainingSequence]] = [[] for _ in range(dp)]
+    for sequence in sorted(sequences, key=length_of, reverse=True):
+        min(shares, key=lambda share: sum(map(length_of, share))).append(sequence)
+    return shares
+
+
+@pytest.mark.parametrize("train_vision", [False, True])
+@pytest.mark.parametrize(("prompts", "dp", "most"), [(64, 8, 1.01), (24, 8, 1.02), (4, 8, 1.12)])
+def test_the_busiest_rank_computes_little_more_than_the_mean(prompts, dp, most, train_vision):
+    flops, sequences = replace(FLOPS, train_vision=train_vision), long_tailed(prompts, 8)
+    shares = [share_of_rank(sequences, flops, dp=dp, dp_rank=rank) for rank in range(dp)]
+    busiest = max(flops_of(share, flops) for share in shares)
+    assert busiest < most * flops_of(sequences, flops) / dp  # a mean in which no image is encoded twice
+    assert busiest < max(flops_of(share, flops) for share in balanced_by_tokens(sequences, dp))
+
+
+def test_ranks_that_have_many_prompts_encode_every_image_once():
+    shares = [share_of_rank(long_tailed(64, 8), FLOPS, dp=4, dp_rank=rank) for rank in range(4)]
+    prompts = [name for share in shares for name in {s.prompt.question.id for s in share}]
+    assert len(prompts) == len(set(prompts)) == 64

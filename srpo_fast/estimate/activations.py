@@ -5,7 +5,7 @@ t tensor-parallel ranks, e bytes of a number. tests/estimate/test_activations.py
 """
 
 from srpo_fast.estimate.job import Job, MicroBatchSize
-from srpo_fast.estimate.model_shape import TextShape
+from srpo_fast.model_shape import TextShape
 
 
 def kept_a_layer(job: Job, batch: MicroBatchSize) -> float:

@@ -8,10 +8,11 @@ from srpo_fast.config import Config
 from srpo_fast.estimate.assumptions import Assumptions, max_image_tokens
 from srpo_fast.estimate.gpus import Gpu
 from srpo_fast.estimate.layout import Layout, make_layout
-from srpo_fast.estimate.model_shape import ModelShape
+from srpo_fast.model_shape import ModelShape
 
 Recompute = Literal["none", "selective", "full"]
 PACKED_SHARE = 0.95  # of a micro-batch's budget that best-fit packing fills
+SPLIT_PROMPTS = 8  # of a rank at most, besides its share of whole ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +61,13 @@ class Job:
 
     @property
     def prompts_of_rank(self) -> float:
-        """Distinct prompts in a data-parallel rank's share of a step, whose completions are dealt out by length."""
-        dp, group = self.layout.dp, self.config.rollout.group_size
-        return self.config.data.prompts_per_step * (1 - (1 - 1 / dp) ** group)
+        """Distinct prompts in a data-parallel rank's share of a step: whole ones, and parts of some to balance.
+
+        SPLIT_PROMPTS bounds those parts in simulated steps of 1 to 64 prompts a rank; there are not more of them than
+        if every completion were dealt out by chance.
+        """
+        dp, prompts, group = self.layout.dp, self.config.data.prompts_per_step, self.config.rollout.group_size
+        return min(prompts / dp + SPLIT_PROMPTS, prompts * (1 - (1 - 1 / dp) ** group))
 
     @property
     def max_patches_of_rank(self) -> float:

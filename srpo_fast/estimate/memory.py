@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from srpo_fast.estimate import activations, parameters
 from srpo_fast.estimate.assumptions import max_image_tokens
 from srpo_fast.estimate.job import Job, MicroBatchSize
-from srpo_fast.estimate.model_shape import VisionShape
+from srpo_fast.model_shape import VisionShape
 
 GIB = 2.0**30
 PATCHES_PER_PASS = 65_536  # policy/vision.py, which cannot be imported without torch

@@ -1,9 +1,10 @@
 """Seconds of a step's update: one data-parallel rank's share of the trained completions."""
 
-from srpo_fast.estimate import activations, flops, memory, parameters
+from srpo_fast import flops
+from srpo_fast.estimate import activations, memory
 from srpo_fast.estimate.job import Job, MicroBatchSize
-from srpo_fast.estimate.model_shape import TextShape
 from srpo_fast.estimate.rates import Part, all_reduce, attention, bandwidth, products
+from srpo_fast.model_shape import TextShape
 
 
 def update(job: Job) -> list[Part]:
@@ -31,12 +32,10 @@ def required_flops(job: Job) -> float:
 
     A frozen tower counts once a prompt. Recomputation counts for nothing, nor do rows that never reach the head.
     """
-    text, a = job.shape.text, job.assumptions
-    length = a.prompt_tokens + a.completion_tokens
-    sequence = length * flops.products_a_token(text) + flops.causal_attention(text, length)
-    sequence += a.completion_tokens * flops.head_a_row(text)
+    a, needed = job.assumptions, flops.UpdateFlops(shape=job.shape, train_vision=job.train_vision)
+    sequence = needed.of_sequence(a.prompt_tokens + a.completion_tokens, a.completion_tokens)
     images = flops.vision_of_prompt(job.shape.vision, a.image_tokens, a.images_per_prompt)
-    return 3 * job.completions * a.kept_share * sequence + job.config.data.prompts_per_step * images * (
+    return job.completions * a.kept_share * sequence + job.config.data.prompts_per_step * images * (
         3 if job.train_vision else 1
     )
 
@@ -59,7 +58,7 @@ def passes(job: Job) -> float:
 
 def mlp_share(text: TextShape) -> float:
     """Of a layer's products."""
-    return 3 * text.hidden * text.ffn / parameters.matmul_in_layer(text)
+    return 3 * text.hidden * text.ffn / text.product_weights
 
 
 def elementwise(job: Job) -> float:

@@ -10,8 +10,8 @@ from srpo_fast.estimate import activations
 from srpo_fast.estimate.assumptions import assume
 from srpo_fast.estimate.gpus import GPUS
 from srpo_fast.estimate.job import Job, MicroBatchSize, make_job
-from srpo_fast.estimate.model_shape import find_shape
 from srpo_fast.loss import Head, Metrics
+from srpo_fast.model_shape import find_shape
 from srpo_fast.packing import PackedBatch
 from srpo_fast.policy import Policy
 from tests.estimate.conftest import CONFIGS

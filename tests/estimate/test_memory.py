@@ -101,7 +101,8 @@ def test_reference_weights_are_on_the_host_only_under_a_kl_term(tiny_job):
 def test_images_pass_through_the_tower_in_shares_of_bounded_size(real_job):
     vision = real_job("7b").shape.vision
     a_patch = memory.vision_pass_a_patch(vision, 2)
-    assert parts_of(real_job("7b", "parallel.tp=2"), "images")["work space"] == PATCHES_PER_PASS * a_patch
+    many = real_job("7b", "data.prompts_per_step=512", "parallel.tp=2")
+    assert parts_of(many, "images")["work space"] == PATCHES_PER_PASS * a_patch
     few = real_job("7b", "data.prompts_per_step=8", "parallel.tp=4")  # 8 prompts of 2,560 patches over 4 ranks
     prompts = 8 * (1 - 0.5**8)
     assert parts_of(few, "images")["work space"] == pytest.approx(prompts * 2560 / 4 * a_patch)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from srpo_fast.estimate import flops
-from srpo_fast.estimate.model_shape import PUBLISHED
+from srpo_fast import flops
 from srpo_fast.estimate.rates import all_reduce
 from srpo_fast.estimate.rollout_time import decode_steps
 from srpo_fast.estimate.step_time import step_time
 from srpo_fast.estimate.update_time import passes, required_flops
+from srpo_fast.model_shape import PUBLISHED
 from tests.estimate.conftest import TINY
 
 
