@@ -1,6 +1,5 @@
 """One update for policies to agree on: prompts with none, one and two images, several completions, uneven lengths."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,7 +118,3 @@ def largest_relative_error(found: dict[str, Tensor], expected: dict[str, Tensor]
     """Of any tensor, in the Euclidean norm."""
     assert found.keys() == expected.keys()
     return max(((found[name] - e).norm() / e.norm()).item() for name, e in expected.items())
-
-
-def alone(sequence: TrainingSequence) -> list[TrainingSequence]:
-    return [replace(sequence, token_weight=1.0 / sum(sequence.loss_mask))]
