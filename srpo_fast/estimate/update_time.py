@@ -11,8 +11,9 @@ def update(job: Job) -> list[Part]:
     """Images, passes, and what they wait for; nothing is assumed to overlap."""
     a, layout, updates = job.assumptions, job.layout, job.config.optimizer.updates_per_step
     images = job.prompts_of_rank * flops.vision_of_prompt(job.shape.vision, a.image_tokens, a.images_per_prompt)
-    # a frozen tower runs once for all passes; a trained one in each, once more for its gradient, and backward
-    runs = (4 + (updates > 1) + job.kl) if job.train_vision else 1
+    # a frozen tower runs once for all passes; a trained one in each, once more for its gradient, its blocks again to
+    # rebuild what they did not keep, and backward
+    runs = (5 + (updates > 1) + job.kl) if job.train_vision else 1
     computing = passes(job)
     bubble = computing * (layout.pp - 1) / (layout.chunks * job.micro_batches)
     parts = (
