@@ -1,5 +1,6 @@
 """The vision tower: once per prompt, shared by ranks, frozen unless it is trained."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ from srpo_fast import torchvision_shim  # noqa: F401
 
 # isort: split
 from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionPatchEmbed
 
 from srpo_fast.config import LossConfig
 from srpo_fast.estimate.memory import made_in_block
@@ -62,6 +64,20 @@ def test_ranks_share_every_image_once_in_order_and_evenly(ranks):
 
 def test_a_share_may_be_empty():
     assert share_images(images_of([4]), 2, 1) == []
+
+
+def test_patches_are_embedded_by_one_product_as_by_transformers_convolution():
+    theirs = Qwen2_5_VisionPatchEmbed(patch_size=14, temporal_patch_size=2, in_channels=3, embed_dim=48).double()
+    ours = vision.PatchEmbedding(copy.deepcopy(theirs.proj))
+    assert {n: p.shape for n, p in ours.named_parameters()} == {n: p.shape for n, p in theirs.named_parameters()}
+    pixels = torch.randn(40, 3 * 2 * 14 * 14, dtype=torch.float64)
+    expected, found = theirs(pixels), ours(pixels)
+    for output in (expected, found):
+        output.square().sum().backward()
+    # fp64: sums of 1,176 products in another order
+    assert (found - expected).norm() < 1e-14 * expected.norm()
+    gradient = theirs.proj.weight.grad
+    assert (ours.proj.weight.grad - gradient).norm() < 1e-14 * gradient.norm()
 
 
 def test_features_do_not_depend_on_how_many_images_go_through_at_once(trained, batch, monkeypatch):

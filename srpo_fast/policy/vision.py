@@ -12,8 +12,9 @@ from importlib.util import find_spec
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from megatron.core import parallel_state
-from torch import Tensor
+from torch import Tensor, nn
 
 from srpo_fast.batch import Prompt
 from srpo_fast.parallel import Parallel
@@ -35,6 +36,18 @@ def _attention(device: torch.device) -> str:
     return "sdpa"
 
 
+class PatchEmbedding(nn.Module):
+    """transformers' convolution as the one product that it is, for its stride is its kernel; weight and name stay."""
+
+    def __init__(self, proj: nn.Conv3d) -> None:
+        super().__init__()
+        self.proj = proj
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[patches, channels * 2 * 14 * 14] -> [patches, D]."""
+        return F.linear(pixels, self.proj.weight.flatten(1))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Image:
     pixels: Tensor  # [patches, ...]
@@ -51,6 +64,7 @@ class VisionTower:
         self._config = config = source.config.vision_config
         config._attn_implementation = _attention(parallel.device)
         self.module = Qwen2_5_VisionTransformerPretrainedModel(config)
+        self.module.patch_embed = PatchEmbedding(self.module.patch_embed.proj)
         self.module.load_state_dict({name: source.tensor(f"visual.{name}") for name in self.module.state_dict()})
         for parameter in self.module.parameters():  # not the buffers: rotary frequencies stay fp32
             parameter.data = parameter.data.to(dtype)
