@@ -169,6 +169,20 @@ def test_micro_batches_do_not_change_the_gradient(policy, one_process, untrained
     assert largest_relative_error(found[1], found[0]) < 1e-5
 
 
+def test_the_mlp_that_cuda_fuses_is_the_same(policy, one_process, untrained_model, sequences, monkeypatch):
+    """Here without its compiler: the function that it compiles, and the gradient written out by hand."""
+    text_config = policy.source.config.text_config
+    fuses = {d: transformer_config(text_config, torch.bfloat16, replace(one_process, device=torch.device(d)))
+             .bias_activation_fusion for d in ("cpu", "cuda")}  # fmt: skip
+    assert fuses == {"cpu": False, "cuda": True}
+    batch, found = packer(untrained_model, one_process, 200)(sequences), []
+    for fused in (False, True):
+        monkeypatch.setattr(policy.language_model[0].config, "bias_activation_fusion", fused)
+        policy.forward_backward(batch, SRPO)
+        found.append(gradients_of(policy))
+    assert 0 < largest_relative_error(found[1], found[0]) < 1e-6
+
+
 def test_an_update_does_not_see_the_gradient_of_the_one_before(fresh_policy, one_process, untrained_model, sequences):
     batch = packer(untrained_model, one_process, 80)(sequences)
     assert len(batch.micro_batches) > 2
