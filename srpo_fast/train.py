@@ -82,6 +82,7 @@ class Trainer:
         self.pack = partial(
             pack, tokens_per_micro_batch=config.optimizer.tokens_per_micro_batch, dp=parallel.dp,
             dp_rank=parallel.dp_rank, merge_size=self.encoder.merge_size, image_token_id=self.encoder.image_token_id,
+            share_prompts=config.optimizer.share_prompts,
             flops=UpdateFlops(shape=read_shape(model_dir / "config.json"), train_vision=config.model.train_vision),
         )  # fmt: skip
 

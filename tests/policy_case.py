@@ -72,12 +72,13 @@ def make_sequences(model_dir: Path, questions: tuple[Question, ...] = QUESTIONS)
     return with_token_weights(sequences, "completion")
 
 
-def packer(model_dir: Path, parallel: Parallel, tokens_per_micro_batch: int) -> Packer:
+def packer(model_dir: Path, parallel: Parallel, tokens_per_micro_batch: int, *, share_prompts: bool = False) -> Packer:
     encoder = open_encoder(model_dir)
     return partial(
         pack, tokens_per_micro_batch=tokens_per_micro_batch, dp=parallel.dp, dp_rank=parallel.dp_rank,
         merge_size=encoder.merge_size, image_token_id=encoder.image_token_id,
         flops=UpdateFlops(shape=read_shape(model_dir / "config.json"), train_vision=False),
+        share_prompts=share_prompts,
     )  # fmt: skip
 
 

@@ -70,6 +70,7 @@ class OptimizerConfig(Section):
     grad_clip: Rate = 1.0
     updates_per_step: Positive = 1
     tokens_per_micro_batch: Positive = 16_384
+    share_prompts: bool = False  # a prompt's tokens are computed once for all its completions in a micro-batch
 
 
 class EvaluationConfig(Section):

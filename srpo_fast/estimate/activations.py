@@ -45,9 +45,12 @@ def attention(job: Job, batch: MicroBatchSize) -> float:
 
     flash-attn keeps these and fp32 log-sums of every head and row; the CPU's padded attention keeps padded copies of
     queries, keys, values and output besides. Context parallelism gathers keys and values of all ranks: 2K (c - 1).
+    Completions that share a prompt each take copies of its keys and values.
     """
     text, tp, e = job.shape.text, job.layout.tp, job.bytes_a_weight
     columns = 3 * text.hidden + 3 * text.kv_width + 2 * text.kv_width * (job.layout.cp - 1)
+    if job.config.optimizer.share_prompts:
+        columns += 2 * text.kv_width * job.keys_a_token
     kept = batch.tokens * (columns * e + 4 * text.heads) / tp
     if job.gpu.is_cpu:
         kept += batch.padded_tokens * (2 * text.hidden + 2 * text.kv_width) * e / tp

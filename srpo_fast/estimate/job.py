@@ -40,9 +40,28 @@ class Job:
 
     @property
     def trained_tokens(self) -> float:
-        """Of a step, on one data-parallel rank."""
+        """Of a step, computed on one data-parallel rank."""
         a = self.assumptions
-        return self.completions * a.kept_share * (a.prompt_tokens + a.completion_tokens) / self.layout.dp
+        prompts, completions = self.trained_prompts, self.completions * a.kept_share
+        return (prompts * a.prompt_tokens + completions * a.completion_tokens) / self.layout.dp
+
+    @property
+    def trained_prompts(self) -> float:
+        """Of a step, how often one is computed: with every completion, unless these share it."""
+        shared = self.config.optimizer.share_prompts
+        return self.assumptions.kept_share * (self.config.data.prompts_per_step if shared else self.completions)
+
+    @property
+    def trained_rows(self) -> float:
+        """Of a step, whose log-prob is computed on one data-parallel rank."""
+        return self.completions * self.assumptions.kept_share * self.assumptions.completion_tokens / self.layout.dp
+
+    @property
+    def keys_a_token(self) -> float:
+        """Keys of attention, copies included: 1, or more where completions each take those of a prompt they share."""
+        a = self.assumptions
+        keys = self.completions * a.kept_share * (a.prompt_tokens + a.completion_tokens) / self.layout.dp
+        return keys / self.trained_tokens
 
     @property
     def micro_batches(self) -> int:
@@ -55,8 +74,10 @@ class Job:
         """The largest one: the token budget full, completions at their limit after prompts of mean length."""
         limit = self.config.rollout.max_tokens
         tokens = self.config.optimizer.tokens_per_micro_batch / self.layout.cp
+        a = self.assumptions
+        prompt = a.prompt_tokens * self.trained_prompts / (self.completions * a.kept_share)  # of one completion
         return MicroBatchSize(
-            tokens=tokens, loss_rows=tokens * limit / (limit + self.assumptions.prompt_tokens), padded_tokens=tokens
+            tokens=tokens, loss_rows=tokens * limit / (limit + prompt), padded_tokens=tokens * self.keys_a_token
         )
 
     @property

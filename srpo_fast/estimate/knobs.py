@@ -100,6 +100,7 @@ def _alternatives(job: Job) -> dict[str, list[Any]]:
         ("parallel", "distributed_optimizer"): [True] if layout.dp * layout.cp > 1 else [],
         ("parallel", "sequence_parallel"): [True],
         ("optimizer", "tokens_per_micro_batch"): [max(longest, budget // n) for n in (2, 4, 8)] + [budget * 2],
+        ("optimizer", "share_prompts"): [True],
         ("model", "recompute"): ["none", "selective", "full"],
         ("rollout", "kv_cache_gib"): [cache / 2, cache / 4, cache * 2],
         ("rollout", "max_num_seqs"): [config.rollout.max_num_seqs // 2 or 1, config.rollout.max_num_seqs * 2],

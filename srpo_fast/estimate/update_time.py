@@ -31,14 +31,15 @@ def update(job: Job) -> list[Part]:
 def required_flops(job: Job) -> float:
     """Of all GPUs: products, causal attention, head of loss rows, three times; the tower's likewise if it is trained.
 
-    A frozen tower counts once a prompt. Recomputation counts for nothing, nor do rows that never reach the head.
+    A frozen tower counts once a prompt. Recomputation counts for nothing, nor do rows that never reach the head. A
+    prompt counts as often as it is computed.
     """
     a, needed = job.assumptions, flops.UpdateFlops(shape=job.shape, train_vision=job.train_vision)
-    sequence = needed.of_sequence(a.prompt_tokens + a.completion_tokens, a.completion_tokens)
+    prompt = needed.of_sequence(a.prompt_tokens, 0)
+    completion = needed.of_sequence(a.prompt_tokens + a.completion_tokens, a.completion_tokens) - prompt
     images = flops.vision_of_prompt(job.shape.vision, a.image_tokens, a.images_per_prompt)
-    return job.completions * a.kept_share * sequence + job.config.data.prompts_per_step * images * (
-        3 if job.train_vision else 1
-    )
+    decoder = job.completions * a.kept_share * completion + job.trained_prompts * prompt
+    return decoder + job.config.data.prompts_per_step * images * (3 if job.train_vision else 1)
 
 
 def passes(job: Job) -> float:
@@ -46,15 +47,23 @@ def passes(job: Job) -> float:
 
     Those are for old log-probs, when a step makes several updates, and for the reference's, under a KL term.
     """
-    text, a, layout = job.shape.text, job.assumptions, job.layout
-    length = a.prompt_tokens + a.completion_tokens
+    text, layout = job.shape.text, job.layout
     again = {"none": (0.0, 0.0), "selective": (mlp_share(text), 0.0), "full": (1.0, 1.0)}[job.recompute]
     further = (job.config.optimizer.updates_per_step > 1) + job.kl
-    of_products = flops.products_a_token(text) * length * (3 + again[0] + further)
-    of_head = flops.head_a_row(text) * a.completion_tokens * (3 + further)
-    of_attention = flops.causal_attention(text, length) * (3.5 + again[1] + further)
+    of_products = flops.products_a_token(text) * job.trained_tokens * (3 + again[0] + further)
+    of_head = flops.head_a_row(text) * job.trained_rows * (3 + further)
+    of_attention = attention_of_rank(job) * (3.5 + again[1] + further)
     seconds = products(job, of_products + of_head) + attention(job, of_attention)
-    return job.trained_tokens / length * seconds / (layout.tp * layout.cp * layout.pp)
+    return seconds / (layout.tp * layout.cp * layout.pp)
+
+
+def attention_of_rank(job: Job) -> float:
+    """Forward, of a step: completions to prompts and themselves, and within prompts as often as they are computed."""
+    a = job.assumptions
+    within_prompt = flops.causal_attention(job.shape.text, a.prompt_tokens)
+    whole = flops.causal_attention(job.shape.text, a.prompt_tokens + a.completion_tokens)
+    completions = job.completions * a.kept_share * (whole - within_prompt)
+    return (completions + job.trained_prompts * within_prompt) / job.layout.dp
 
 
 def mlp_share(text: TextShape) -> float:
@@ -64,10 +73,9 @@ def mlp_share(text: TextShape) -> float:
 
 def elementwise(job: Job) -> float:
     """What layers make outside products is written and read once, its gradients too; so are the loss's tensors."""
-    a, layout = job.assumptions, job.layout
+    layout = job.layout
     tokens = job.trained_tokens / layout.cp
-    rows = tokens * a.completion_tokens / (a.prompt_tokens + a.completion_tokens)
-    batch = MicroBatchSize(tokens=tokens, loss_rows=rows, padded_tokens=tokens)
+    batch = MicroBatchSize(tokens=tokens, loss_rows=job.trained_rows / layout.cp, padded_tokens=tokens)
     layers = activations.made_in_layer(job, batch) * layout.layers
     return (4 * layers + 2 * activations.loss_of_all_rows(job, batch)) / layout.pp / bandwidth(job)
 
