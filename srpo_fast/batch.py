@@ -8,6 +8,7 @@ I images, D hidden size.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -113,8 +114,9 @@ class MicroBatch:
     keys: "Keys | None" = None  # only where prompts are shared: without, a sequence attends to its own rows
 
     def to(self, device: torch.device) -> "MicroBatch":
-        moved = {name: getattr(self, name) for name in self.__slots__}
-        return MicroBatch(**{k: v.to(device) if isinstance(v, Tensor | Keys) else v for k, v in moved.items()})
+        values = {name: getattr(self, name) for name in self.__slots__}
+        moved: dict[str, Any] = {k: v.to(device) if isinstance(v, Tensor | Keys) else v for k, v in values.items()}
+        return MicroBatch(**moved)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

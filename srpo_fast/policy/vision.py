@@ -64,7 +64,7 @@ class VisionTower:
         self._config = config = source.config.vision_config
         config._attn_implementation = _attention(parallel.device)
         self.module = Qwen2_5_VisionTransformerPretrainedModel(config)
-        self.module.patch_embed = PatchEmbedding(self.module.patch_embed.proj)
+        self.module.patch_embed = PatchEmbedding(self.module.patch_embed.proj)  # type: ignore[assignment]
         self.module.load_state_dict({name: source.tensor(f"visual.{name}") for name in self.module.state_dict()})
         for parameter in self.module.parameters():  # not the buffers: rotary frequencies stay fp32
             parameter.data = parameter.data.to(dtype)
