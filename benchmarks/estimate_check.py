@@ -122,7 +122,7 @@ def predict(folder: Path, case: Case) -> dict[str, float]:
     from srpo_fast.estimate.assumptions import assume
     from srpo_fast.estimate.gpus import GPUS
     from srpo_fast.estimate.job import MicroBatchSize, make_job
-    from srpo_fast.estimate.model_shape import find_shape
+    from srpo_fast.model_shape import find_shape
 
     config = load_config(
         Path("configs/embedded.yaml"),

@@ -16,7 +16,9 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl  # noqa: F401 - l
 from benchmarks.estimate_check import Case
 from srpo_fast.batch import Prompt, Question, TrainingSequence
 from srpo_fast.config import LossConfig, OptimizerConfig, ParallelConfig
+from srpo_fast.flops import UpdateFlops
 from srpo_fast.loss import objective_of, srpo_loss, with_token_weights
+from srpo_fast.model_shape import PUBLISHED
 from srpo_fast.packing import PackedBatch, pack
 from srpo_fast.parallel import start
 from srpo_fast.policy import Policy
@@ -63,7 +65,8 @@ def packed(case: Case, count: int) -> PackedBatch:
     sequences = with_token_weights([sequence(case, number) for number in range(count)], "completion")
     budget = count * (case.prompt_tokens + case.completion_tokens)
     return pack(
-        sequences, tokens_per_micro_batch=budget, dp=1, dp_rank=0, merge_size=2, image_token_id=IMAGE_TOKEN
+        sequences, tokens_per_micro_batch=budget, dp=1, dp_rank=0, merge_size=2, image_token_id=IMAGE_TOKEN,
+        flops=UpdateFlops(shape=PUBLISHED["3b"], train_vision=False),  # only weighs ranks against each other
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ I images, D hidden size.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -91,7 +92,10 @@ class TrainingSequence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicroBatch:
-    """Packed sequences, next-token aligned: row t of every [T] field is about predicting labels[t] from row t."""
+    """Packed sequences, next-token aligned: row t of every [T] field is about predicting labels[t] from row t.
+
+    A sequence whose prompt is shared has only its completion here, and names the rows of its prompt as keys.
+    """
 
     input_ids: Tensor  # [T] int64
     position_ids: Tensor  # [3, T] int64
@@ -107,10 +111,24 @@ class MicroBatch:
     token_weights: Tensor  # [R] fp32
     old_logprobs: Tensor | None = None  # [R] fp32, only when a step makes several updates
     ref_logprobs: Tensor | None = None  # [R] fp32, only with a KL term
+    keys: "Keys | None" = None  # only where prompts are shared: without, a sequence attends to its own rows
 
     def to(self, device: torch.device) -> "MicroBatch":
-        moved = {name: getattr(self, name) for name in self.__slots__}
-        return MicroBatch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
+        values = {name: getattr(self, name) for name in self.__slots__}
+        moved: dict[str, Any] = {k: v.to(device) if isinstance(v, Tensor | Keys) else v for k, v in values.items()}
+        return MicroBatch(**moved)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """The rows that sequences attend to, one sequence after the other; a sequence's own rows are the last of them."""
+
+    rows: Tensor  # [K] int64
+    cu_seqlens: Tensor  # [S + 1] int32, of `rows`
+    max_seqlen: int
+
+    def to(self, device: torch.device) -> "Keys":
+        return Keys(rows=self.rows.to(device), cu_seqlens=self.cu_seqlens.to(device), max_seqlen=self.max_seqlen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from srpo_fast.batch import TrainingSequence
 from srpo_fast.config import Config
 from srpo_fast.loss import is_maximum, objective_of, srpo_loss, with_token_weights
 from srpo_fast.packing import PackedBatch, Packer
+from srpo_fast.parallel import Parallel, sum_over_world
 from srpo_fast.policy import Policy
 from srpo_fast.schedule import learning_rate
 from srpo_fast.sequences import without_zero_advantage
@@ -44,7 +45,7 @@ def update_policy(
             check_mismatch(sums["mismatch_abs"] / sums["tokens"], config.loss.mismatch_stop, step)
         grad_norms.append(policy.step(lr))
         totals = {key: _combined(key, totals.get(key, 0.0), value) for key, value in sums.items()}
-    return _metrics(totals, grad_norms, lr)
+    return _metrics(totals, grad_norms, lr) | {"train/computed_tokens": _computed_tokens(batches, policy.parallel)}
 
 
 def _updates(
@@ -70,6 +71,13 @@ def _with_logprobs(policy: Policy, batch: PackedBatch, objective: Objective, *, 
         replace(m, old_logprobs=o, ref_logprobs=r) for m, o, r in zip(batch.micro_batches, old, ref, strict=True)
     ]
     return replace(batch, micro_batches=tuple(micro_batches))
+
+
+def _computed_tokens(batches: Sequence[PackedBatch], parallel: Parallel) -> float:
+    """Prompt and completion tokens of all data-parallel ranks; a prompt that completions share counts once."""
+    mine = sum(len(micro_batch.input_ids) for batch in batches for micro_batch in batch.micro_batches)
+    alike = parallel.tp * parallel.cp * parallel.pp
+    return sum_over_world({"tokens": mine / alike}, parallel)["tokens"]
 
 
 def _combined(key: str, one: float, other: float) -> float:

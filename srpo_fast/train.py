@@ -25,8 +25,10 @@ from srpo_fast.config import Config, UserError, config_from_arguments
 from srpo_fast.deadline import deadline
 from srpo_fast.evaluation.heldout import evaluate
 from srpo_fast.evaluation.in_loop import measure, open_benchmarks
+from srpo_fast.flops import UpdateFlops
 from srpo_fast.grading.grader import Grader
 from srpo_fast.group_collection import collect_step
+from srpo_fast.model_shape import read_shape
 from srpo_fast.monitor.run_monitor import Monitor, open_monitor
 from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
 from srpo_fast.monitor.summary import Stage
@@ -87,6 +89,8 @@ class Trainer:
         self.pack = partial(
             pack, tokens_per_micro_batch=config.optimizer.tokens_per_micro_batch, dp=parallel.dp,
             dp_rank=parallel.dp_rank, merge_size=self.encoder.merge_size, image_token_id=self.encoder.image_token_id,
+            share_prompts=config.optimizer.share_prompts,
+            flops=UpdateFlops(shape=read_shape(model_dir / "config.json"), train_vision=config.model.train_vision),
         )  # fmt: skip
         monitor.note(check_agreement(self.policy, self.engine, self.encoder, self.pack, config, parallel))
 

@@ -19,7 +19,7 @@ from srpo_fast.parallel import Parallel, start, stop
 from tests.policy_case import OPTIMIZER, gradients_of, open_policy, packer
 from tests.policy_parity import TOKENS_PER_MICRO_BATCH, parity_sequences, recording
 
-POLICY_SETTINGS = {"recompute", "train_vision", "model"}
+POLICY_SETTINGS = {"recompute", "train_vision", "model", "share_prompts"}
 LAYOUTS: dict[int, dict[str, dict[str, Any]]] = {
     2: {
         "tp2": {"tp": 2},
@@ -34,6 +34,9 @@ LAYOUTS: dict[int, dict[str, dict[str, Any]]] = {
         "cp2_selective_recompute": {"cp": 2, "recompute": "selective"},
         "tp2_sp_vision": {"tp": 2, "sequence_parallel": True, "train_vision": True},
         "pp2_interleaved_vision": {"pp": 2, "chunks_per_stage": 2, "train_vision": True},
+        "tp2_sp_shared_prompts": {"tp": 2, "sequence_parallel": True, "share_prompts": True},
+        "pp2_interleaved_shared_prompts": {"pp": 2, "chunks_per_stage": 2, "share_prompts": True},
+        "cp2_shared_prompts": {"cp": 2, "share_prompts": True},
         "cp2_vision": {"cp": 2, "train_vision": True},
         "dp2_distributed_vision": {"distributed_optimizer": True, "train_vision": True},
     },
@@ -49,9 +52,11 @@ LAYOUTS: dict[int, dict[str, dict[str, Any]]] = {
 
 
 def one_update(model_dir: Path, parallel: Parallel, settings: dict[str, Any], out: Path, name: str) -> None:
+    share_prompts = settings.pop("share_prompts", False)
     policy = open_policy(model_dir, parallel, **settings)
     policy.new_optimizer(OPTIMIZER)
-    batch = packer(model_dir, parallel, TOKENS_PER_MICRO_BATCH)(parity_sequences(model_dir))
+    pack = packer(model_dir, parallel, TOKENS_PER_MICRO_BATCH, share_prompts=share_prompts)
+    batch = pack(parity_sequences(model_dir))
     rows: dict[float, Tensor] = {}
     metrics = policy.forward_backward(batch, recording(srpo_loss(objective_of(LossConfig())), rows))
     gradients = gradients_of(policy)

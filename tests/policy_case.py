@@ -1,6 +1,5 @@
 """One update for policies to agree on: prompts with none, one and two images, several completions, uneven lengths."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from torch import Tensor
 
 from srpo_fast.batch import Question, TrainingSequence
 from srpo_fast.config import OptimizerConfig
+from srpo_fast.flops import UpdateFlops
 from srpo_fast.loss import with_token_weights
+from srpo_fast.model_shape import read_shape
 from srpo_fast.packing import Packer, pack
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy import Policy
@@ -71,11 +72,13 @@ def make_sequences(model_dir: Path, questions: tuple[Question, ...] = QUESTIONS)
     return with_token_weights(sequences, "completion")
 
 
-def packer(model_dir: Path, parallel: Parallel, tokens_per_micro_batch: int) -> Packer:
+def packer(model_dir: Path, parallel: Parallel, tokens_per_micro_batch: int, *, share_prompts: bool = False) -> Packer:
     encoder = open_encoder(model_dir)
     return partial(
         pack, tokens_per_micro_batch=tokens_per_micro_batch, dp=parallel.dp, dp_rank=parallel.dp_rank,
         merge_size=encoder.merge_size, image_token_id=encoder.image_token_id,
+        flops=UpdateFlops(shape=read_shape(model_dir / "config.json"), train_vision=False),
+        share_prompts=share_prompts,
     )  # fmt: skip
 
 
@@ -116,7 +119,3 @@ def largest_relative_error(found: dict[str, Tensor], expected: dict[str, Tensor]
     """Of any tensor, in the Euclidean norm."""
     assert found.keys() == expected.keys()
     return max(((found[name] - e).norm() / e.norm()).item() for name, e in expected.items())
-
-
-def alone(sequence: TrainingSequence) -> list[TrainingSequence]:
-    return [replace(sequence, token_weight=1.0 / sum(sequence.loss_mask))]

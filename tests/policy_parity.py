@@ -34,7 +34,7 @@ class Parity:
     loss: float
 
 
-def write_parity_model(path: Path, *, tied: bool) -> None:
+def write_parity_model(path: Path, *, tied: bool, seed: int = 1, rounded_to: torch.dtype = torch.float32) -> None:
     from transformers import Qwen2_5_VLForConditionalGeneration
 
     from srpo_fast.embedded.model import build_config, write_model
@@ -45,24 +45,24 @@ def write_parity_model(path: Path, *, tied: bool) -> None:
     config.text_config.layer_types = ["full_attention"] * LAYERS
     config.tie_word_embeddings = config.text_config.tie_word_embeddings = tied
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.ndim == 1:
                     parameter += 0.1 * torch.randn(parameter.shape)
-    write_model(model, path)
+    write_model(model.to(rounded_to).float(), path)
 
 
 def parity_sequences(model_dir: Path) -> list[TrainingSequence]:
     return make_sequences(model_dir, (*QUESTIONS, FIVE))
 
 
-def transformers_parity(model_dir: Path, banned: Tensor) -> Parity:
+def transformers_parity(model_dir: Path, banned: Tensor, dtype: torch.dtype = torch.float32) -> Parity:
     """One loss token's gradient is -weight * advantage * correction: the ratio is 1 in a step's only update."""
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(model_dir, attn_implementation="eager")
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(model_dir, dtype=dtype, attn_implementation="eager")
     bias = torch.zeros(model.config.text_config.vocab_size).index_fill(0, banned, -100.0)
     rows: dict[float, Tensor] = {}
     loss = torch.zeros(())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from srpo_fast.batch import Prompt, Question, TrainingSequence
 from srpo_fast.config import LossConfig
+from srpo_fast.flops import UpdateFlops
 from srpo_fast.loss import (
     Head,
     LossFunction,
@@ -20,6 +21,7 @@ from srpo_fast.loss import (
     token_weights,
     with_token_weights,
 )
+from srpo_fast.model_shape import PUBLISHED
 from srpo_fast.packing import pack
 from srpo_fast.sequences import without_zero_advantage
 from srpo_kernels import Objective
@@ -54,7 +56,8 @@ def make_sequences() -> list[TrainingSequence]:
 
 def packed(sequences: list[TrainingSequence], budget: int = 1000, dp: int = 1, dp_rank: int = 0):
     return pack(
-        sequences, tokens_per_micro_batch=budget, dp=dp, dp_rank=dp_rank, merge_size=2, image_token_id=-1
+        sequences, tokens_per_micro_batch=budget, dp=dp, dp_rank=dp_rank, merge_size=2, image_token_id=-1,
+        flops=UpdateFlops(shape=PUBLISHED["3b"], train_vision=False),
     ).micro_batches  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -26,13 +26,13 @@ from srpo_fast.policy.name_map import canonical
 from srpo_fast.policy.sharded_state import read_sharded, write_sharded
 from tests.policy_case import (
     OPTIMIZER,
-    alone,
     gradients_of,
     largest_relative_error,
     make_sequences,
     open_policy,
     packer,
 )
+from tests.policy_parity import largest_difference, recording
 
 SRPO = srpo_loss(objective_of(LossConfig()))
 
@@ -142,11 +142,16 @@ def test_every_gradient_is_transformers_autograd(policy, one_process, untrained_
 
 
 def test_a_completions_log_probs_do_not_depend_on_its_neighbours(policy, one_process, untrained_model, sequences):
+    """By itself, and in every pair: before a shorter one, behind a longer one, with and without images."""
     pack = packer(untrained_model, one_process, 4096)
     together = logprobs_by_sequence(policy, sequences, pack(sequences))
-    for sequence in sequences:
-        by_itself = logprobs_by_sequence(policy, [sequence], pack(alone(sequence)))[sequence.completion_ids]
-        assert (together[sequence.completion_ids] - by_itself).abs().max() < 1e-5
+    for members in (*combinations(sequences, 1), *combinations(sequences, 2)):
+        (row,) = pack(members).micro_batches
+        assert len(row.cu_seqlens) == len(members) + 1
+        for completion, logprobs in logprobs_by_sequence(policy, list(members), pack(members)).items():
+            # not bitwise: a product's order of summation depends on its number of rows. fp32 numbers near -6 are
+            # 4.8e-7 apart, and two such steps were the most that was seen
+            assert (together[completion] - logprobs).abs().max() < 4 * 4.8e-7
 
 
 def test_log_probs_see_the_images(policy, one_process, untrained_model, sequences, hf_model):
@@ -163,6 +168,36 @@ def test_micro_batches_do_not_change_the_gradient(policy, one_process, untrained
         policy.forward_backward(packer(untrained_model, one_process, budget)(sequences), SRPO)
         found.append(gradients_of(policy))
     assert largest_relative_error(found[1], found[0]) < 1e-5
+
+
+def test_the_mlp_that_cuda_fuses_is_the_same(policy, one_process, untrained_model, sequences, monkeypatch):
+    """Here without its compiler: the function that it compiles, and the gradient written out by hand."""
+    text_config = policy.source.config.text_config
+    fuses = {d: transformer_config(text_config, torch.bfloat16, replace(one_process, device=torch.device(d)))
+             .bias_activation_fusion for d in ("cpu", "cuda")}  # fmt: skip
+    assert fuses == {"cpu": False, "cuda": True}
+    batch, found = packer(untrained_model, one_process, 200)(sequences), []
+    for fused in (False, True):
+        monkeypatch.setattr(policy.language_model[0].config, "bias_activation_fusion", fused)
+        policy.forward_backward(batch, SRPO)
+        found.append(gradients_of(policy))
+    assert 0 < largest_relative_error(found[1], found[0]) < 1e-6
+
+
+def test_completions_that_share_their_prompt_have_their_logits_and_gradient(
+    policy, one_process, untrained_model, sequences
+):
+    found = []
+    for share_prompts in (False, True):
+        rows: dict[float, Tensor] = {}
+        batch = packer(untrained_model, one_process, 4096, share_prompts=share_prompts)(sequences)
+        policy.forward_backward(batch, recording(SRPO, rows))
+        found.append((sum(len(row.input_ids) for row in batch.micro_batches), rows, gradients_of(policy)))
+    (tokens, logits, gradients), (fewer_tokens, shared_logits, shared_gradients) = found
+    assert fewer_tokens == tokens - sum(len(s.prompt.token_ids) for s in sequences) / 2  # two completions a prompt
+    # fp32 numbers of these logits' size are 4.8e-7 apart
+    assert largest_difference(shared_logits, logits) < 4 * 4.8e-7
+    assert largest_relative_error(shared_gradients, gradients) < 1e-6
 
 
 def test_an_update_does_not_see_the_gradient_of_the_one_before(fresh_policy, one_process, untrained_model, sequences):

@@ -1,6 +1,7 @@
 """A rank's share of a micro-batch: nothing is lost, doubled or seen that should not be."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,6 +19,14 @@ def batch(one_process, untrained_model) -> MicroBatch:
     return replace(batch, ref_logprobs=batch.labels / 7)
 
 
+@pytest.fixture(scope="module")
+def shared_batch(one_process, untrained_model) -> MicroBatch:
+    """Two completions of every prompt, which they share."""
+    pack = packer(untrained_model, one_process, 4096, share_prompts=True)
+    (batch,) = pack(make_sequences(untrained_model)).micro_batches
+    return batch
+
+
 @pytest.fixture(params=SIZES, ids=lambda size: "cp{}_tp{}_sp{}".format(*size))
 def ranks(request, one_process):
     """One Parallel a context-parallel rank."""
@@ -29,10 +38,10 @@ def ranks(request, one_process):
 def keys_seen(spans: AttentionSpans) -> list[set[int]]:
     """The rows of all ranks that each of a rank's queries sees, by the rule of a causal kernel with fewer queries."""
     seen = []
-    q_bounds, k_bounds = spans.cu_seqlens_q.tolist(), (spans.cu_seqlens_kv + spans.kv.start).tolist()
+    q_bounds, k_bounds, rows = spans.cu_seqlens_q.tolist(), spans.cu_seqlens_kv.tolist(), torch.arange(9999)[spans.kv]
     for s in range(len(q_bounds) - 1):
         queries = q_bounds[s + 1] - q_bounds[s]
-        seen += [set(range(k_bounds[s], k_bounds[s + 1] - queries + n + 1)) for n in range(queries)]
+        seen += [set(rows[k_bounds[s] : k_bounds[s + 1] - queries + n + 1].tolist()) for n in range(queries)]
     return seen
 
 
@@ -75,11 +84,26 @@ def test_every_sequence_is_scored_whole_on_one_rank(batch, ranks):
 
 def test_a_query_sees_its_sequence_up_to_itself(batch, ranks):
     bounds = share_of_rank(batch, ranks[0]).cu_seqlens
-    seen = [keys for parallel in ranks for keys in keys_seen(attention_spans(bounds, parallel))]
+    seen = [keys for parallel in ranks for keys in keys_seen(attention_spans(bounds, None, parallel))]
     assert len(seen) == bounds[-1]
     for row, keys in enumerate(seen):
         start = max(bound for bound in bounds.tolist() if bound <= row)
         assert keys == set(range(start, row + 1))
+
+
+def test_a_query_sees_the_prompt_it_shares_and_its_completion_up_to_itself(shared_batch, ranks):
+    tokens, bounds = len(shared_batch.input_ids), shared_batch.cu_seqlens.tolist()
+    share = share_of_rank(shared_batch, ranks[0], tokens + 1)
+    seen = [keys for parallel in ranks for keys in keys_seen(attention_spans(share.cu_seqlens, share.keys, parallel))]
+    for number, (start, end) in enumerate(pairwise(bounds)):
+        prompt: set[int] = set()
+        if number % 2:  # the second of its prompt: behind the first, whose prompt ends where its loss begins
+            first = shared_batch.row_offsets[number - 1]
+            prompt = set(range(bounds[number - 1], int(shared_batch.loss_rows[first]) + 1))
+        for row in range(start, end):
+            assert seen[row] == prompt | set(range(start, row + 1))
+    assert len(seen) == share.cu_seqlens[-1] > tokens
+    assert all(min(keys) >= tokens for keys in seen[tokens:])  # padding sees padding
 
 
 @pytest.mark.parametrize("at_least", [0, 1000])

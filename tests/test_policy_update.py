@@ -71,6 +71,15 @@ def test_a_mismatch_that_is_no_number_ends_the_run():
     check_mismatch(1e-6, 1e-5, 3)
 
 
+def test_tokens_are_counted_once_where_completions_share_their_prompt(policy, sequences, one_process, untrained_model):
+    counts = {}
+    for share in (False, True):
+        pack = packer(untrained_model, one_process, 200, share_prompts=share)
+        counts[share] = update_policy(policy, sequences, pack, make_config(), 0)["train/computed_tokens"]
+    assert counts[False] == sum(len(s.prompt.token_ids) + len(s.completion_ids) for s in sequences)
+    assert counts[True] == counts[False] - sum(len(s.prompt.token_ids) for s in sequences) / 2
+
+
 def test_the_metrics_are_means_over_the_tokens_that_count(policy, sequences, pack):
     metrics = update_policy(policy, sequences, pack, make_config(), 0)
     assert metrics["train/updates"] == 1

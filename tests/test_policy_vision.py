@@ -1,5 +1,8 @@
 """The vision tower: once per prompt, shared by ranks, frozen unless it is trained."""
 
+import copy
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -7,9 +10,12 @@ from srpo_fast import torchvision_shim  # noqa: F401
 
 # isort: split
 from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionPatchEmbed
 
 from srpo_fast.config import LossConfig
+from srpo_fast.estimate.memory import made_in_block
 from srpo_fast.loss import objective_of, srpo_loss
+from srpo_fast.model_shape import find_shape
 from srpo_fast.policy import Policy, vision
 from srpo_fast.policy.hf_directory import HFDirectory
 from srpo_fast.policy.name_map import canonical
@@ -60,6 +66,20 @@ def test_a_share_may_be_empty():
     assert share_images(images_of([4]), 2, 1) == []
 
 
+def test_patches_are_embedded_by_one_product_as_by_transformers_convolution():
+    theirs = Qwen2_5_VisionPatchEmbed(patch_size=14, temporal_patch_size=2, in_channels=3, embed_dim=48).double()
+    ours = vision.PatchEmbedding(copy.deepcopy(theirs.proj))
+    assert {n: p.shape for n, p in ours.named_parameters()} == {n: p.shape for n, p in theirs.named_parameters()}
+    pixels = torch.randn(40, 3 * 2 * 14 * 14, dtype=torch.float64)
+    expected, found = theirs(pixels), ours(pixels)
+    for output in (expected, found):
+        output.square().sum().backward()
+    # fp64: sums of 1,176 products in another order
+    assert (found - expected).norm() < 1e-14 * expected.norm()
+    gradient = theirs.proj.weight.grad
+    assert (ours.proj.weight.grad - gradient).norm() < 1e-14 * gradient.norm()
+
+
 def test_features_do_not_depend_on_how_many_images_go_through_at_once(trained, batch, monkeypatch):
     together = trained.vision.encode(batch.image_prompts)
     monkeypatch.setattr(vision, "PATCHES_PER_PASS", 10)
@@ -71,11 +91,44 @@ def test_features_do_not_depend_on_how_many_images_go_through_at_once(trained, b
 def test_the_gradient_does_not_depend_on_how_many_images_go_through_at_once(trained, batch, monkeypatch):
     trained.forward_backward(batch, SRPO)
     together = gradients_of(trained)
-    monkeypatch.setattr(vision, "PATCHES_PER_PASS", 10)
+    monkeypatch.setattr(vision, "TRAINED_PATCHES_PER_PASS", 10)
+    runs, forward = [], trained.vision._forward
+    monkeypatch.setattr(trained.vision, "_forward", lambda images: runs.append(len(images)) or forward(images))
     trained.forward_backward(batch, SRPO)
     apart = gradients_of(trained)
+    assert runs == [3, 1, 1, 1]  # without a gradient all at once, with one each image by itself
     for name, gradient in together.items():
         assert (apart[name] - gradient).norm() < 1e-5 * gradient.norm()
+
+
+def bytes_saved(run: Callable[[], object], module: torch.nn.Module) -> int:
+    """Of distinct storages that autograd keeps, the module's weights left out."""
+    weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
+    saved: dict[int, tuple[object, int]] = {}  # storages are held, so that no address comes twice
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = (storage, storage.nbytes())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        run()
+    return sum(size for _, size in saved.values())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_blocks_of_a_trained_tower_keep_nothing_but_their_inputs(one_process, untrained_model, batch, dtype):
+    policy = open_policy(untrained_model, one_process, dtype, train_vision=True)
+    tower, images = policy.vision, policy.vision._images(batch.image_prompts)
+    recomputed = bytes_saved(lambda: tower._forward(images), tower.module)
+    tower.module.eval()  # transformers recomputes in training mode only
+    kept = bytes_saved(lambda: tower._forward(images), tower.module)
+
+    patches, shape = sum(len(image.pixels) for image in images), find_shape(str(untrained_model), None).vision
+    made = shape.depth * patches * made_in_block(shape, tower.dtype.itemsize)
+    # attention's log-sums, the norms' scales and the angles, which blocks share, come on top
+    assert kept - recomputed == pytest.approx(made, rel=0.05)
 
 
 def test_a_step_moves_a_trained_tower_and_its_features(trained, batch):

@@ -43,7 +43,7 @@ LAYOUTS = {
     "one": [],
     "tp": ["parallel.tp=2", "parallel.sequence_parallel=true", "model.recompute=full"],
     "pp": ["parallel.pp=2"],
-    "dp": ["parallel.distributed_optimizer=true"],
+    "dp": ["parallel.distributed_optimizer=true", "optimizer.share_prompts=true"],
 }
 
 

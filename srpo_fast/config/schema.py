@@ -71,6 +71,7 @@ class OptimizerConfig(Section):
     grad_clip: Rate = 1.0
     updates_per_step: Positive = 1
     tokens_per_micro_batch: Positive = 16_384
+    share_prompts: bool = False  # a prompt's tokens are computed once for all its completions in a micro-batch
     # what it keeps, in bytes a parameter: masters 4 or 2, moments 8 or 4; gradients are fp32 in any case
     master_weights: Literal["full", "remainder"] = "full"  # in fp32, or the 16 bits that bf16 weights lack: as exact
     moments: Literal["float32", "bfloat16"] = "float32"  # bfloat16: rounded up or down by chance, right on average

@@ -5,40 +5,39 @@ t tensor-parallel ranks, e bytes of a number. tests/estimate/test_activations.py
 """
 
 from srpo_fast.estimate.job import Job, MicroBatchSize
-from srpo_fast.estimate.model_shape import TextShape
 
 
 def kept_a_layer(job: Job, batch: MicroBatchSize) -> float:
     """Bytes a layer keeps until its backward pass."""
-    text, tp, e = job.shape.text, job.layout.tp, job.bytes_a_weight
     if job.recompute == "full":
         return _stream(job, batch)  # its input
     kept = made_in_layer(job, batch)
-    return kept - mlp(text, batch, tp, e) if job.recompute == "selective" else kept
+    return kept - mlp(job, batch) if job.recompute == "selective" else kept
 
 
 def made_in_layer(job: Job, batch: MicroBatchSize) -> float:
     """Bytes a layer keeps when it recomputes nothing."""
-    return _norms(job, batch) + attention(job, batch) + mlp(job.shape.text, batch, job.layout.tp, job.bytes_a_weight)
+    return _norms(job, batch) + attention(job, batch) + mlp(job, batch)
 
 
 def rebuilt_in_backward(job: Job, batch: MicroBatchSize) -> float:
     """Bytes of the one layer whose backward pass runs: what it recomputes, and the gradients in flight.
 
-    Most are alive when gate and up part: gradients of the product, of silu and of up, less the product itself, which
-    is gone (2F), and of the stream before and after (2D).
+    Most are alive when gate and up part: gradients of both, of the product, less the product itself, which is gone
+    (2F), and of the stream before and after (2D).
     """
     text, tp, e = job.shape.text, job.layout.tp, job.bytes_a_weight
     gradients = 2 * batch.tokens * text.ffn * e / tp + 2 * batch.tokens * text.hidden * e
     if job.recompute == "none":
         return gradients
-    rebuilt = made_in_layer(job, batch) if job.recompute == "full" else mlp(text, batch, tp, e)
+    rebuilt = made_in_layer(job, batch) if job.recompute == "full" else mlp(job, batch)
     return rebuilt + gradients
 
 
-def mlp(text: TextShape, batch: MicroBatchSize, tp: int, e: int) -> float:
-    """(2F gate and up, F silu of the gate, F up plus Megatron's offset of 0, F their product) T e / t."""
-    return 5 * batch.tokens * text.ffn * e / tp
+def mlp(job: Job, batch: MicroBatchSize) -> float:
+    """(2F gate and up, F their product) T e / t; on a CPU also F silu of the gate, F up plus Megatron's offset of 0."""
+    columns = (5 if job.gpu.is_cpu else 3) * job.shape.text.ffn
+    return columns * batch.tokens * job.bytes_a_weight / job.layout.tp
 
 
 def attention(job: Job, batch: MicroBatchSize) -> float:
@@ -46,9 +45,12 @@ def attention(job: Job, batch: MicroBatchSize) -> float:
 
     flash-attn keeps these and fp32 log-sums of every head and row; the CPU's padded attention keeps padded copies of
     queries, keys, values and output besides. Context parallelism gathers keys and values of all ranks: 2K (c - 1).
+    Completions that share a prompt each take copies of its keys and values.
     """
     text, tp, e = job.shape.text, job.layout.tp, job.bytes_a_weight
     columns = 3 * text.hidden + 3 * text.kv_width + 2 * text.kv_width * (job.layout.cp - 1)
+    if job.config.optimizer.share_prompts:
+        columns += 2 * text.kv_width * job.keys_a_token
     kept = batch.tokens * (columns * e + 4 * text.heads) / tp
     if job.gpu.is_cpu:
         kept += batch.padded_tokens * (2 * text.hidden + 2 * text.kv_width) * e / tp

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from srpo_fast.config import Config, UserError
-from srpo_fast.estimate.model_shape import VisionShape
+from srpo_fast.model_shape import VisionShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,11 @@ from srpo_fast.config import Config
 from srpo_fast.estimate.assumptions import Assumptions, max_image_tokens
 from srpo_fast.estimate.gpus import Gpu
 from srpo_fast.estimate.layout import Layout, make_layout
-from srpo_fast.estimate.model_shape import ModelShape
+from srpo_fast.model_shape import ModelShape
 
 Recompute = Literal["none", "selective", "full"]
 PACKED_SHARE = 0.95  # of a micro-batch's budget that best-fit packing fills
+SPLIT_PROMPTS = 8  # of a rank at most, besides its share of whole ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +40,28 @@ class Job:
 
     @property
     def trained_tokens(self) -> float:
-        """Of a step, on one data-parallel rank."""
+        """Of a step, computed on one data-parallel rank."""
         a = self.assumptions
-        return self.completions * a.kept_share * (a.prompt_tokens + a.completion_tokens) / self.layout.dp
+        prompts, completions = self.trained_prompts, self.completions * a.kept_share
+        return (prompts * a.prompt_tokens + completions * a.completion_tokens) / self.layout.dp
+
+    @property
+    def trained_prompts(self) -> float:
+        """Of a step, how often one is computed: with every completion, unless these share it."""
+        shared = self.config.optimizer.share_prompts
+        return self.assumptions.kept_share * (self.config.data.prompts_per_step if shared else self.completions)
+
+    @property
+    def trained_rows(self) -> float:
+        """Of a step, whose log-prob is computed on one data-parallel rank."""
+        return self.completions * self.assumptions.kept_share * self.assumptions.completion_tokens / self.layout.dp
+
+    @property
+    def keys_a_token(self) -> float:
+        """Keys of attention, copies included: 1, or more where completions each take those of a prompt they share."""
+        a = self.assumptions
+        keys = self.completions * a.kept_share * (a.prompt_tokens + a.completion_tokens) / self.layout.dp
+        return keys / self.trained_tokens
 
     @property
     def micro_batches(self) -> int:
@@ -54,15 +74,21 @@ class Job:
         """The largest one: the token budget full, completions at their limit after prompts of mean length."""
         limit = self.config.rollout.max_tokens
         tokens = self.config.optimizer.tokens_per_micro_batch / self.layout.cp
+        a = self.assumptions
+        prompt = a.prompt_tokens * self.trained_prompts / (self.completions * a.kept_share)  # of one completion
         return MicroBatchSize(
-            tokens=tokens, loss_rows=tokens * limit / (limit + self.assumptions.prompt_tokens), padded_tokens=tokens
+            tokens=tokens, loss_rows=tokens * limit / (limit + prompt), padded_tokens=tokens * self.keys_a_token
         )
 
     @property
     def prompts_of_rank(self) -> float:
-        """Distinct prompts in a data-parallel rank's share of a step, whose completions are dealt out by length."""
-        dp, group = self.layout.dp, self.config.rollout.group_size
-        return self.config.data.prompts_per_step * (1 - (1 - 1 / dp) ** group)
+        """Distinct prompts in a data-parallel rank's share of a step: whole ones, and parts of some to balance.
+
+        SPLIT_PROMPTS bounds those parts in simulated steps of 1 to 64 prompts a rank; there are not more of them than
+        if every completion were dealt out by chance.
+        """
+        dp, prompts, group = self.layout.dp, self.config.data.prompts_per_step, self.config.rollout.group_size
+        return min(prompts / dp + SPLIT_PROMPTS, prompts * (1 - (1 - 1 / dp) ** group))
 
     @property
     def max_patches_of_rank(self) -> float:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from srpo_fast.config import UserError
-from srpo_fast.estimate.model_shape import TextShape
+from srpo_fast.model_shape import TextShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

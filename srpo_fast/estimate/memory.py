@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from srpo_fast.estimate import activations, parameters
 from srpo_fast.estimate.assumptions import max_image_tokens
 from srpo_fast.estimate.job import Job, MicroBatchSize
-from srpo_fast.estimate.model_shape import VisionShape
+from srpo_fast.model_shape import VisionShape
 
 GIB = 2.0**30
-PATCHES_PER_PASS = 65_536  # policy/vision.py, which cannot be imported without torch
+PATCHES_PER_PASS, TRAINED_PATCHES_PER_PASS = 65_536, 16_384  # policy/vision.py, which cannot be imported without torch
 OPTIMIZER_SLICE = 2**22  # elements; policy/adamw.py, likewise
 SLICE_BYTES = 29  # of an element while it is updated, at most: with remainders and bf16 moments
 PHASES = ("rollout", "images", "fwd+bwd", "step", "sync", "save")
@@ -144,24 +144,33 @@ def features(job: Job, stage: int) -> float:
 
 
 def vision_pass(job: Job, stage: int) -> float:
-    """The tower over a rank's share of the images, in passes of bounded size; a trained one keeps all of a pass."""
+    """The tower over a rank's share of the images, in passes of bounded size; one image is never divided."""
     if stage:
         return 0.0
     vision, e = job.shape.vision, job.bytes_a_weight
-    patches = min(PATCHES_PER_PASS, job.max_patches_of_rank / (job.layout.tp * job.layout.cp))
-    a_patch = vision_pass_a_patch(vision, e)
+    share = job.max_patches_of_rank / (job.layout.tp * job.layout.cp)
+    image = max_image_tokens(job.config, vision) * vision.patches_a_token
+    needs = min(share, max(PATCHES_PER_PASS, image)) * vision_pass_a_patch(vision, e)
     if job.train_vision:
-        a_patch += vision.depth * kept_a_block_and_patch(vision, e)
-    return patches * a_patch
+        needs = max(needs, min(share, max(TRAINED_PATCHES_PER_PASS, image)) * trained_pass_a_patch(vision, e))
+    return needs
 
 
-def kept_a_block_and_patch(vision: VisionShape, e: int) -> float:
-    """Bytes that a block of a trained tower keeps, derived and not measured.
+def trained_pass_a_patch(vision: VisionShape, e: int) -> float:
+    """Bytes a patch while a block of a trained tower runs backwards.
 
-    Normed streams (2 D), qkv, turned queries and keys and the output (6 D), gate, silu, up and product (4 F); in each
-    norm the stream and the normed rows in fp32 (16 D).
+    The inputs of all blocks, what this one has rebuilt, and its gradients, taken to be what its forward pass needs.
     """
-    return e * (8 * vision.hidden + 4 * vision.ffn) + 16 * vision.hidden
+    return vision.depth * vision.hidden * e + made_in_block(vision, e) + vision_pass_a_patch(vision, e)
+
+
+def made_in_block(vision: VisionShape, e: int) -> float:
+    """Bytes a patch that autograd saves in a block of the tower, as counted on a CPU.
+
+    The normed stream of both norms before and after the weight (4 D), qkv, turned queries and keys and the output
+    (6 D), the output in order (D), gate, silu, up and product (4 F); both norms' streams in fp32 (8 D).
+    """
+    return e * (11 * vision.hidden + 4 * vision.ffn) + 8 * vision.hidden
 
 
 def vision_pass_a_patch(vision: VisionShape, e: int) -> float:

@@ -1,7 +1,7 @@
 """Parameter counts: of a whole model, and of what one rank holds of it."""
 
 from srpo_fast.estimate.layout import Layout
-from srpo_fast.estimate.model_shape import ModelShape, TextShape, VisionShape
+from srpo_fast.model_shape import ModelShape, TextShape, VisionShape
 
 
 def total(shape: ModelShape) -> int:
@@ -18,14 +18,9 @@ def embedding(text: TextShape) -> int:
     return text.vocab * text.hidden
 
 
-def matmul_in_layer(text: TextShape) -> int:
-    """Weights of a layer's products: q, k, v, o, gate, up, down."""
-    return 2 * text.hidden * (text.hidden + text.kv_width) + 3 * text.hidden * text.ffn
-
-
 def sharded_in_layer(text: TextShape) -> int:
     """What tensor parallelism divides: the products and the biases of q, k and v."""
-    return matmul_in_layer(text) + text.hidden + 2 * text.kv_width
+    return text.product_weights + text.hidden + 2 * text.kv_width
 
 
 def replicated_in_layer(text: TextShape) -> int:

@@ -10,9 +10,9 @@ from srpo_fast.estimate.gpus import find_gpu
 from srpo_fast.estimate.host_memory import on_machine
 from srpo_fast.estimate.job import Job, make_job
 from srpo_fast.estimate.memory import PhaseMemory, worst_phases
-from srpo_fast.estimate.model_shape import find_shape
 from srpo_fast.estimate.step_time import StepTime, step_time
 from srpo_fast.estimate.verdict import Verdict, judge
+from srpo_fast.model_shape import find_shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

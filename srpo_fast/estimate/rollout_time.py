@@ -1,6 +1,7 @@
 """Seconds of a step's rollout on one engine: prefill, images, decoding."""
 
-from srpo_fast.estimate import flops, kv_cache, parameters
+from srpo_fast import flops
+from srpo_fast.estimate import kv_cache, parameters
 from srpo_fast.estimate.job import Job
 from srpo_fast.estimate.rates import Part, all_reduce, attention, bandwidth, products
 

@@ -1,17 +1,19 @@
 """Seconds of a step's update: one data-parallel rank's share of the trained completions."""
 
-from srpo_fast.estimate import activations, flops, memory, parameters
+from srpo_fast import flops
+from srpo_fast.estimate import activations, memory
 from srpo_fast.estimate.job import Job, MicroBatchSize
-from srpo_fast.estimate.model_shape import TextShape
 from srpo_fast.estimate.rates import Part, all_reduce, attention, bandwidth, products
+from srpo_fast.model_shape import TextShape
 
 
 def update(job: Job) -> list[Part]:
     """Images, passes, and what they wait for; nothing is assumed to overlap."""
     a, layout, updates = job.assumptions, job.layout, job.config.optimizer.updates_per_step
     images = job.prompts_of_rank * flops.vision_of_prompt(job.shape.vision, a.image_tokens, a.images_per_prompt)
-    # a frozen tower runs once for all passes; a trained one in each, once more for its gradient, and backward
-    runs = (4 + (updates > 1) + job.kl) if job.train_vision else 1
+    # a frozen tower runs once for all passes; a trained one in each, once more for its gradient, its blocks again to
+    # rebuild what they did not keep, and backward
+    runs = (5 + (updates > 1) + job.kl) if job.train_vision else 1
     computing = passes(job)
     bubble = computing * (layout.pp - 1) / (layout.chunks * job.micro_batches)
     parts = (
@@ -30,16 +32,15 @@ def update(job: Job) -> list[Part]:
 def required_flops(job: Job) -> float:
     """Of all GPUs: products, causal attention, head of loss rows, three times; the tower's likewise if it is trained.
 
-    A frozen tower counts once a prompt. Recomputation counts for nothing, nor do rows that never reach the head.
+    A frozen tower counts once a prompt. Recomputation counts for nothing, nor do rows that never reach the head. A
+    prompt counts as often as it is computed.
     """
-    text, a = job.shape.text, job.assumptions
-    length = a.prompt_tokens + a.completion_tokens
-    sequence = length * flops.products_a_token(text) + flops.causal_attention(text, length)
-    sequence += a.completion_tokens * flops.head_a_row(text)
+    a, needed = job.assumptions, flops.UpdateFlops(shape=job.shape, train_vision=job.train_vision)
+    prompt = needed.of_sequence(a.prompt_tokens, 0)
+    completion = needed.of_sequence(a.prompt_tokens + a.completion_tokens, a.completion_tokens) - prompt
     images = flops.vision_of_prompt(job.shape.vision, a.image_tokens, a.images_per_prompt)
-    return 3 * job.completions * a.kept_share * sequence + job.config.data.prompts_per_step * images * (
-        3 if job.train_vision else 1
-    )
+    decoder = job.completions * a.kept_share * completion + job.trained_prompts * prompt
+    return decoder + job.config.data.prompts_per_step * images * (3 if job.train_vision else 1)
 
 
 def passes(job: Job) -> float:
@@ -47,28 +48,35 @@ def passes(job: Job) -> float:
 
     Those are for old log-probs, when a step makes several updates, and for the reference's, under a KL term.
     """
-    text, a, layout = job.shape.text, job.assumptions, job.layout
-    length = a.prompt_tokens + a.completion_tokens
+    text, layout = job.shape.text, job.layout
     again = {"none": (0.0, 0.0), "selective": (mlp_share(text), 0.0), "full": (1.0, 1.0)}[job.recompute]
     further = (job.config.optimizer.updates_per_step > 1) + job.kl
-    of_products = flops.products_a_token(text) * length * (3 + again[0] + further)
-    of_head = flops.head_a_row(text) * a.completion_tokens * (3 + further)
-    of_attention = flops.causal_attention(text, length) * (3.5 + again[1] + further)
+    of_products = flops.products_a_token(text) * job.trained_tokens * (3 + again[0] + further)
+    of_head = flops.head_a_row(text) * job.trained_rows * (3 + further)
+    of_attention = attention_of_rank(job) * (3.5 + again[1] + further)
     seconds = products(job, of_products + of_head) + attention(job, of_attention)
-    return job.trained_tokens / length * seconds / (layout.tp * layout.cp * layout.pp)
+    return seconds / (layout.tp * layout.cp * layout.pp)
+
+
+def attention_of_rank(job: Job) -> float:
+    """Forward, of a step: completions to prompts and themselves, and within prompts as often as they are computed."""
+    a = job.assumptions
+    within_prompt = flops.causal_attention(job.shape.text, a.prompt_tokens)
+    whole = flops.causal_attention(job.shape.text, a.prompt_tokens + a.completion_tokens)
+    completions = job.completions * a.kept_share * (whole - within_prompt)
+    return (completions + job.trained_prompts * within_prompt) / job.layout.dp
 
 
 def mlp_share(text: TextShape) -> float:
     """Of a layer's products."""
-    return 3 * text.hidden * text.ffn / parameters.matmul_in_layer(text)
+    return 3 * text.hidden * text.ffn / text.product_weights
 
 
 def elementwise(job: Job) -> float:
     """What layers make outside products is written and read once, its gradients too; so are the loss's tensors."""
-    a, layout = job.assumptions, job.layout
+    layout = job.layout
     tokens = job.trained_tokens / layout.cp
-    rows = tokens * a.completion_tokens / (a.prompt_tokens + a.completion_tokens)
-    batch = MicroBatchSize(tokens=tokens, loss_rows=rows, padded_tokens=tokens)
+    batch = MicroBatchSize(tokens=tokens, loss_rows=job.trained_rows / layout.cp, padded_tokens=tokens)
     layers = activations.made_in_layer(job, batch) * layout.layers
     return (4 * layers + 2 * activations.loss_of_all_rows(job, batch)) / layout.pp / bandwidth(job)
 

@@ -1,7 +1,8 @@
 """Causal attention over packed sequences: two functions for CUDA, one for the CPU, and the module Megatron calls.
 
 Shapes: T packed tokens of this rank, S sequences, L the longest, H query heads, K key/value heads, d head size. Under
-context parallelism the keys are gathered from all ranks and a sequence's queries are the last of its keys.
+context parallelism keys are gathered from all ranks, and where completions share a prompt from its rows; either way a
+sequence's queries are the last of its keys.
 """
 
 import math
@@ -29,7 +30,7 @@ class Packing(PackedSeqParams):
 
     cos: Tensor = None  # type: ignore[assignment]  # [T, 1, d]
     sin: Tensor = None  # type: ignore[assignment]
-    kv: slice | None = None  # of the gathered keys; None: there is no context parallelism
+    kv: slice | Tensor | None = None  # of all ranks' keys, in the order of cu_seqlens_kv; None: the rows as they are
 
 
 def packing_of(batch: MicroBatch, angles: Tensor, dtype: torch.dtype, parallel: Parallel) -> Packing:
@@ -39,8 +40,11 @@ def packing_of(batch: MicroBatch, angles: Tensor, dtype: torch.dtype, parallel: 
         "max_seqlen_q": batch.max_seqlen, "max_seqlen_kv": batch.max_seqlen,
     }  # fmt: skip
     if parallel.cp > 1:
-        spans = attention_spans(batch.cu_seqlens, parallel)
+        spans = attention_spans(batch.cu_seqlens, batch.keys, parallel)
         bounds = {name: getattr(spans, name) for name in [*bounds, "kv"]}
+    elif batch.keys is not None:
+        bounds |= {"cu_seqlens_kv": batch.keys.cu_seqlens, "max_seqlen_kv": batch.keys.max_seqlen}
+        bounds["kv"] = batch.keys.rows
     cos, sin = angles.cos().to(dtype)[:, None], angles.sin().to(dtype)[:, None]
     return Packing(qkv_format="thd", cos=cos, sin=sin, **bounds)
 
@@ -132,11 +136,12 @@ class VarlenCoreAttention(MegatronModule):
         packing = packed_seq_params
         query, key = rotate(query, packing), rotate(key, packing)
         if packing.kv is not None:
-            key, value = _gather_keys(torch.cat([key, value], dim=-1), packing.kv)
+            key, value = _keys_of_all_ranks(torch.cat([key, value], dim=-1), packing.kv)
         return self.attend(query, key, value, packing, self.scale).flatten(1)
 
 
-def _gather_keys(key_and_value: Tensor, rows: slice) -> tuple[Tensor, ...]:
-    """Those rows of all context-parallel ranks' keys and values; backward sums their gradients over the ranks."""
+def _keys_of_all_ranks(key_and_value: Tensor, rows: slice | Tensor) -> tuple[Tensor, ...]:
+    """Those rows of all context-parallel ranks' keys and values; backward sums their gradients over ranks and uses."""
     group = parallel_state.get_context_parallel_group()
-    return gather_from_sequence_parallel_region(key_and_value.contiguous(), group=group)[rows].chunk(2, dim=-1)
+    every = gather_from_sequence_parallel_region(key_and_value.contiguous(), group=group)
+    return (every[rows] if isinstance(rows, slice) else every.index_select(0, rows)).chunk(2, dim=-1)

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from srpo_fast.batch import MicroBatch
+from srpo_fast.batch import Keys, MicroBatch
 from srpo_fast.parallel import Parallel
 
 _NOT_LOSS_ROWS = {
-    "input_ids", "position_ids", "cu_seqlens", "max_seqlen", "image_rows", "feature_rows", "row_offsets"
+    "input_ids", "position_ids", "cu_seqlens", "max_seqlen", "image_rows", "feature_rows", "row_offsets", "keys"
 }  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def padded_length(tokens: int, parallel: Parallel) -> int:
 
 
 def share_of_rank(batch: MicroBatch, parallel: Parallel, at_least: int = 0) -> MicroBatch:
-    """This rank's tokens and loss rows. `cu_seqlens` and the numbers in `loss_rows` stay those of all its tokens.
+    """This rank's tokens and loss rows. `cu_seqlens`, `keys` and the numbers in `loss_rows` stay those of all tokens.
 
     at_least: tokens to pad to, before they are shared.
     """
@@ -60,6 +60,7 @@ def empty_like(batch: MicroBatch) -> MicroBatch:
     one = replace(
         batch, input_ids=batch.input_ids[:1] * 0, position_ids=batch.position_ids[:, :1] * 0,
         cu_seqlens=torch.tensor([0, 1], dtype=torch.int32), image_rows=nothing, feature_rows=nothing,
+        keys=None,
     )  # fmt: skip
     return _with_loss_rows(one, torch.zeros(len(batch.loss_rows), dtype=torch.bool))
 
@@ -69,13 +70,20 @@ def _padded(batch: MicroBatch, length: int) -> MicroBatch:
     end = len(batch.input_ids)
     if end == length:
         return batch
-    ends = [*range(end + batch.max_seqlen, length, batch.max_seqlen), length]
+    ends = torch.tensor([*range(end + batch.max_seqlen, length, batch.max_seqlen), length], dtype=torch.int32)
     return replace(
         batch,
         input_ids=F.pad(batch.input_ids, (0, length - end)),
         position_ids=F.pad(batch.position_ids, (0, length - end)),
-        cu_seqlens=torch.cat([batch.cu_seqlens, torch.tensor(ends, dtype=torch.int32)]),
+        cu_seqlens=torch.cat([batch.cu_seqlens, ends]),
+        keys=batch.keys and _padded_keys(batch.keys, end, ends),
     )
+
+
+def _padded_keys(keys: Keys, end: int, ends: Tensor) -> Keys:
+    """Padding attends to itself."""
+    rows = torch.cat([keys.rows, torch.arange(end, int(ends[-1]))])
+    return replace(keys, rows=rows, cu_seqlens=torch.cat([keys.cu_seqlens, keys.cu_seqlens[-1] + ends - end]))
 
 
 def _with_loss_rows(batch: MicroBatch, chosen: Tensor) -> MicroBatch:
@@ -97,22 +105,27 @@ class AttentionSpans:
     cu_seqlens_kv: Tensor  # [S + 1] int32, of the rows in `kv`
     max_seqlen_q: int
     max_seqlen_kv: int
-    kv: slice  # of all rows
+    kv: slice | Tensor  # of all rows; [K] int64 where prompts are shared
 
 
-def attention_spans(cu_seqlens: Tensor, parallel: Parallel) -> AttentionSpans:
+def attention_spans(cu_seqlens: Tensor, keys: Keys | None, parallel: Parallel) -> AttentionSpans:
     """The spans of this rank's rows among packed sequences with these bounds [S + 1] int32."""
     bounds = cu_seqlens.cpu().long()
     share = int(bounds[-1]) // parallel.cp
     start = share * parallel.cp_rank
     here = (bounds[:-1] < start + share) & (bounds[1:] > start)
     starts, ends = bounds[:-1][here], bounds[1:][here].clamp(max=start + share)
-    queries, keys = ends - starts.clamp(min=start), ends - starts
+    queries, lengths, kv = ends - starts.clamp(min=start), ends - starts, slice(int(starts[0]), int(ends[-1]))
+    if keys is not None:
+        first, last = (edge[here] for edge in (keys.cu_seqlens[:-1].cpu(), keys.cu_seqlens[1:].cpu()))
+        last = last - (bounds[1:][here] - ends)  # less what other ranks hold
+        lengths = last - first
+        kv = torch.cat([keys.rows[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)])
 
     def cumulative(lengths: Tensor) -> Tensor:
         return F.pad(lengths.cumsum(0), (1, 0)).int().to(cu_seqlens.device)
 
     return AttentionSpans(
-        cu_seqlens_q=cumulative(queries), cu_seqlens_kv=cumulative(keys), max_seqlen_q=int(queries.max()),
-        max_seqlen_kv=int(keys.max()), kv=slice(int(starts[0]), int(ends[-1])),
+        cu_seqlens_q=cumulative(queries), cu_seqlens_kv=cumulative(lengths), max_seqlen_q=int(queries.max()),
+        max_seqlen_kv=int(lengths.max()), kv=kv,
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """The vision tower: Hugging Face's own module, run once for every distinct prompt of a step, frozen unless trained.
 
 The ranks that see the same prompts (tensor- and context-parallel) each encode a share of the images. A trained tower is
-run once more for its gradient, after the last micro-batch has added to that of the features: no activation waits.
+run once more for its gradient, after the last micro-batch has added to that of the features: no activation waits. Its
+blocks keep their inputs only and recompute the rest, so that even one image of the largest size fits.
 """
 
 import warnings
@@ -11,8 +12,9 @@ from importlib.util import find_spec
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from megatron.core import parallel_state
-from torch import Tensor
+from torch import Tensor, nn
 
 from srpo_fast.batch import Prompt
 from srpo_fast.parallel import Parallel
@@ -20,7 +22,11 @@ from srpo_fast.policy.hf_directory import HFDirectory
 from srpo_fast.policy.name_map import rule_for
 from srpo_fast.policy.vision_mlp import fuse_gate_up
 
-PATCHES_PER_PASS = 65_536  # bounds the tower's activations
+# What bounds the tower's activations: about 3 GiB each for the published tower in bf16 (estimate/memory.py). Without a
+# gradient a patch needs 47 kB while a block runs; with one 194 kB: the inputs of 32 blocks (82), what the block at hand
+# rebuilds (66) and its gradients. Were every block to keep its activations, a patch would need 2.1 MB.
+PATCHES_PER_PASS = 65_536
+TRAINED_PATCHES_PER_PASS = 16_384
 
 
 def _attention(device: torch.device) -> str:
@@ -30,6 +36,18 @@ def _attention(device: torch.device) -> str:
         return "flash_attention_2"
     warnings.warn("flash-attn is not installed: the vision tower attends window by window, slowly", stacklevel=2)
     return "sdpa"
+
+
+class PatchEmbedding(nn.Module):
+    """transformers' convolution as the one product that it is, for its stride is its kernel; weight and name stay."""
+
+    def __init__(self, proj: nn.Conv3d) -> None:
+        super().__init__()
+        self.proj = proj
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[patches, channels * 2 * 14 * 14] -> [patches, D]."""
+        return F.linear(pixels, self.proj.weight.flatten(1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +66,14 @@ class VisionTower:
         self._config = config = source.config.vision_config
         config._attn_implementation = _attention(parallel.device)
         self.module = Qwen2_5_VisionTransformerPretrainedModel(config)
+        self.module.patch_embed = PatchEmbedding(self.module.patch_embed.proj)  # type: ignore[assignment]
         fuse_gate_up(self.module)
         self.module.load_state_dict({name: _tensor(source, name) for name in self.module.state_dict()})
         for parameter in self.module.parameters():  # not the buffers: rotary frequencies stay fp32
             parameter.data = parameter.data.to(dtype)
-        self.module.requires_grad_(trained).eval().to(parallel.device)
+        self.module.requires_grad_(trained).train(trained).to(parallel.device)  # its only dropout is 0
+        if trained:
+            self.module.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         self.dtype, self.trained, self._parallel = dtype, trained, parallel
         self._kept: dict[int, tuple[Sequence[Prompt], Tensor | None]] = {}  # by the identity of the prompts
 
@@ -76,7 +97,7 @@ class VisionTower:
             return None
         rows = sum(len(image.rows) for image in images)
         features = torch.zeros(rows, self._config.out_hidden_size, dtype=self.dtype, device=self._parallel.device)
-        for some in _passes(self._share(images)):
+        for some in _passes(self._share(images), PATCHES_PER_PASS):
             features[_rows(some, features.device)] = self._forward(some)
         if self._ranks > 1:
             dist.all_reduce(features, group=parallel_state.get_tensor_and_context_parallel_group())
@@ -87,7 +108,7 @@ class VisionTower:
         gradient = torch.zeros_like(features) if features.grad is None else features.grad
         if self._parallel.cp > 1:
             dist.all_reduce(gradient, group=parallel_state.get_context_parallel_group())
-        for some in _passes(self._share(self._images(prompts))):
+        for some in _passes(self._share(self._images(prompts)), TRAINED_PATCHES_PER_PASS):
             output = self._forward(some)
             output.backward(gradient[_rows(some, gradient.device)].to(output.dtype))
         if self._parallel.tp > 1:  # the sum over context-parallel ranks is that of all gradients
@@ -132,11 +153,11 @@ def share_images(images: list[_Image], ranks: int, rank: int) -> list[_Image]:
     return [image for image, owner in zip(images, owners, strict=True) if owner == rank]
 
 
-def _passes(images: list[_Image]) -> Iterator[list[_Image]]:
-    """The images in runs of at most PATCHES_PER_PASS patches, or of one image."""
+def _passes(images: list[_Image], most: int) -> Iterator[list[_Image]]:
+    """The images in runs of at most so many patches, or of one image."""
     run: list[_Image] = []
     for image in images:
-        if run and sum(len(i.pixels) for i in run) + len(image.pixels) > PATCHES_PER_PASS:
+        if run and sum(len(i.pixels) for i in run) + len(image.pixels) > most:
             yield run
             run = []
         run.append(image)

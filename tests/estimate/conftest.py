@@ -10,7 +10,7 @@ from srpo_fast.config import Config, load_config
 from srpo_fast.estimate.assumptions import Assumptions, assume
 from srpo_fast.estimate.gpus import GPUS
 from srpo_fast.estimate.job import Job, make_job
-from srpo_fast.estimate.model_shape import PUBLISHED, ModelShape, TextShape, VisionShape
+from srpo_fast.model_shape import PUBLISHED, ModelShape, TextShape, VisionShape
 
 # what the shipped configs may turn on; the tests name what they are about
 PLAIN = (

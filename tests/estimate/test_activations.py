@@ -1,5 +1,7 @@
 """What the decoder keeps for its backward pass: the formulas against the tensors that autograd really saves."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,8 +12,8 @@ from srpo_fast.estimate import activations
 from srpo_fast.estimate.assumptions import assume
 from srpo_fast.estimate.gpus import GPUS
 from srpo_fast.estimate.job import Job, MicroBatchSize, make_job
-from srpo_fast.estimate.model_shape import find_shape
 from srpo_fast.loss import Head, Metrics
+from srpo_fast.model_shape import find_shape
 from srpo_fast.packing import PackedBatch
 from srpo_fast.policy import Policy
 from tests.estimate.conftest import CONFIGS
@@ -39,11 +41,13 @@ def saved_by_decoder(policy: Policy, batch: PackedBatch) -> float:
     return float(sum(size for _, size in saved.values()))
 
 
+@pytest.mark.parametrize("fused", [False, True], ids=["cpu", "cuda"])  # the MLP, as the policy's config has it there
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_kept_bytes_are_those_that_autograd_saves(dtype, one_process, untrained_model):
+def test_kept_bytes_are_those_that_autograd_saves(dtype, fused, one_process, untrained_model):
     policy = Policy(
         untrained_model, dtype=dtype, seed=0, parallel=one_process, banned_ids=(1,), temperature=1.0
     )  # fmt: skip
+    policy.language_model[0].config.bias_activation_fusion = fused
     batch = packer(untrained_model, one_process, 4096)(make_sequences(untrained_model))
     micro = batch.micro_batches[0]
     config = load_config(CONFIGS / "embedded.yaml", [f"model.dtype={dtype}"])
@@ -53,15 +57,18 @@ def test_kept_bytes_are_those_that_autograd_saves(dtype, one_process, untrained_
     size = MicroBatchSize(
         tokens=tokens, loss_rows=0, padded_tokens=(len(micro.cu_seqlens) - 1) * micro.max_seqlen
     )  # fmt: skip
-    predicted = shape.text.layers * activations.kept_a_layer(job, size)
+    kept = activations.kept_a_layer(job, size)
+    if fused:
+        kept += activations.mlp(replace(job, gpu=GPUS["h100"]), size) - activations.mlp(job, size)
+    predicted = shape.text.layers * kept
     # the last norm and the head's input come on top, as do rotary angles: a tenth of a model as thin as this one
     assert saved_by_decoder(policy, batch) == pytest.approx(predicted, rel=0.12)
 
 
 def test_a_layer_worked_out_by_hand(tiny_job):
     job: Job = tiny_job()
-    # bf16, ten tokens: norms 4 x 8, attention 3 x 8 + 3 x 4 and four fp32 log-sums, MLP 5 x 16
-    assert activations.kept_a_layer(job, BATCH) == 10 * (32 * 2 + 36 * 2 + 4 * 4 + 80 * 2)
+    # bf16, ten tokens: norms 4 x 8, attention 3 x 8 + 3 x 4 and four fp32 log-sums, MLP 3 x 16
+    assert activations.kept_a_layer(job, BATCH) == 10 * (32 * 2 + 36 * 2 + 4 * 4 + 48 * 2)
     assert activations.loss_peak(job, BATCH) == 4 * 32 * 18
     assert activations.rebuilt_in_backward(job, BATCH) == 10 * (2 * 16 + 2 * 8) * 2
 
@@ -83,8 +90,8 @@ def test_tensor_parallelism_divides_all_but_the_stream(tiny_job):
 def test_recomputation_keeps_less_and_rebuilds_it(tiny_job):
     none, selective, full = (tiny_job(recompute=mode) for mode in ("none", "selective", "full"))
     kept = [activations.kept_a_layer(job, BATCH) for job in (none, selective, full)]
-    assert kept[0] - kept[1] == 10 * 5 * 16 * 2  # the MLP
+    assert kept[0] - kept[1] == 10 * 3 * 16 * 2  # the MLP
     assert kept[2] == 10 * 8 * 2  # a layer's input
     rebuilt = [activations.rebuilt_in_backward(job, BATCH) for job in (none, selective, full)]
-    assert rebuilt[1] - rebuilt[0] == 10 * 5 * 16 * 2
+    assert rebuilt[1] - rebuilt[0] == 10 * 3 * 16 * 2
     assert rebuilt[2] - rebuilt[0] == kept[0]

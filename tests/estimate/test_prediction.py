@@ -51,7 +51,7 @@ def test_the_next_knob_of_a_shipped_config_does_what_it_promises(size, gpus, gpu
 
 @pytest.mark.parametrize(("size", "gpus", "gpu"), SHIPPED)
 def test_a_full_token_budget_without_recomputation_does_not_fit(size, gpus, gpu, real_job):
-    overrides = ["optimizer.tokens_per_micro_batch=16384", "parallel.pp=1"]
+    overrides = ["optimizer.tokens_per_micro_batch=32768", "parallel.pp=1"]
     verdict = judge(real_job(size, *overrides, gpus=gpus, gpu=gpu, recompute="none", sequence_parallel=False))
     assert not verdict.fits
     assert (verdict.tightest.phase, verdict.tightest.largest) == ("fwd+bwd", "activations")

@@ -2,12 +2,12 @@
 
 import pytest
 
-from srpo_fast.estimate import flops
-from srpo_fast.estimate.model_shape import PUBLISHED
+from srpo_fast import flops
 from srpo_fast.estimate.rates import all_reduce
 from srpo_fast.estimate.rollout_time import decode_steps
 from srpo_fast.estimate.step_time import step_time
-from srpo_fast.estimate.update_time import passes, required_flops
+from srpo_fast.estimate.update_time import attention_of_rank, passes, required_flops
+from srpo_fast.model_shape import PUBLISHED
 from tests.estimate.conftest import TINY
 
 
@@ -41,6 +41,19 @@ def test_the_update_needs_six_operations_a_weight_and_token(tiny_job):
     sequence = length * 2 * 2 * 576 + attention + rows * 2 * 256
     images = 4 * flops.vision_of_image(TINY.vision, 2 * 4)
     assert required_flops(job) == 3 * completions * sequence + images
+
+
+def test_shared_prompts_are_computed_once_a_group(tiny_job):
+    job, shared = tiny_job(), tiny_job("optimizer.share_prompts=true")
+    prompts, completions, prompt, completion = 4, 32, 4, 12
+    assert job.trained_tokens == completions * (prompt + completion)
+    assert shared.trained_tokens == prompts * prompt + completions * completion
+    assert shared.trained_rows == job.trained_rows == completions * completion
+    assert shared.keys_a_token == job.trained_tokens / shared.trained_tokens
+    products, attention = 2 * 2 * 576, 2 * 4 * 8 / 2
+    saved = (completions - prompts) * (prompt * products + attention * prompt**2)
+    assert required_flops(job) - required_flops(shared) == 3 * saved
+    assert attention_of_rank(job) - attention_of_rank(shared) == (completions - prompts) * attention * prompt**2
 
 
 def test_recomputation_takes_time_and_counts_for_nothing(real_job):

@@ -13,7 +13,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from srpo_fast.config import UserError
 from srpo_fast.estimate import parameters
 from srpo_fast.estimate.layout import make_layout
-from srpo_fast.estimate.model_shape import PUBLISHED, ModelShape, find_shape, read_shape
+from srpo_fast.model_shape import PUBLISHED, ModelShape, find_shape, read_shape
 from tests.estimate.conftest import TINY
 
 # half the bytes that model.safetensors.index.json of Qwen/Qwen2.5-VL-*-Instruct gives as total_size

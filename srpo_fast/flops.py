@@ -1,12 +1,32 @@
 """Floating-point operations of the parts of the model; a multiply-add counts as two."""
 
-from srpo_fast.estimate import parameters
-from srpo_fast.estimate.model_shape import TextShape, VisionShape
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from srpo_fast.model_shape import ModelShape, TextShape, VisionShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateFlops:
+    """What an update has to compute: forward, and backward, which costs twice that. What is recomputed is left out."""
+
+    shape: ModelShape
+    train_vision: bool
+
+    def of_sequence(self, tokens: float, loss_rows: float) -> float:
+        """Products of all tokens, attention to those before, and the head for the rows whose log-prob is wanted."""
+        text = self.shape.text
+        layers = tokens * products_a_token(text) + causal_attention(text, tokens)
+        return 3 * (layers + loss_rows * head_a_row(text))
+
+    def of_images(self, patches: Iterable[float]) -> float:
+        """The tower over images of so many patches; a frozen one has no backward pass."""
+        return (3 if self.train_vision else 1) * sum(vision_of_image(self.shape.vision, count) for count in patches)
 
 
 def products_a_token(text: TextShape) -> float:
     """Forward, all layers: 2 for each weight of a product. Backward costs twice that."""
-    return 2.0 * text.layers * parameters.matmul_in_layer(text)
+    return 2.0 * text.layers * text.product_weights
 
 
 def causal_attention(text: TextShape, length: float) -> float:
@@ -16,7 +36,7 @@ def causal_attention(text: TextShape, length: float) -> float:
 
 def head_a_row(text: TextShape) -> float:
     """Forward, of one row whose log-prob is wanted."""
-    return 2.0 * parameters.embedding(text)
+    return 2.0 * text.vocab * text.hidden
 
 
 def vision_of_image(vision: VisionShape, patches: float) -> float:

@@ -29,6 +29,11 @@ class TextShape:
         """Columns of the keys, and of the values."""
         return self.kv_heads * self.head_dim
 
+    @property
+    def product_weights(self) -> int:
+        """Of a layer's products: q, k, v, o, gate, up, down."""
+        return 2 * self.hidden * (self.hidden + self.kv_width) + 3 * self.hidden * self.ffn
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionShape:
