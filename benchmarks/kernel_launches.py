@@ -10,6 +10,7 @@ from torch import Tensor
 from srpo_kernels import Objective, triton_rows
 from srpo_kernels.objective_rows import ObjectiveRows
 from srpo_kernels.reference import Distribution
+from srpo_kernels.triton_rows.mrope import turned
 from srpo_kernels.vocab_shard import VocabShard
 
 ROWS = 4096
@@ -55,6 +56,12 @@ def _objective(ranks: int, objective: Objective, with_old: bool) -> None:
     triton_rows.objective_rows(_empty(ranks, 4, ROWS), rows, objective=objective)
 
 
+def _mrope(is_backward: bool) -> None:
+    query, key = _empty(ROWS, 28, 128, dtype=torch.bfloat16), _empty(ROWS, 4, 128, dtype=torch.bfloat16)
+    angles = _empty(ROWS, 1, 128, dtype=torch.bfloat16)
+    turned(query, key, angles, angles, is_backward=is_backward)
+
+
 LAUNCHES: dict[str, Callable[[], Any]] = {
     "linear_statistics bf16": partial(_linear, torch.bfloat16, None),
     "linear_statistics bf16 banned": partial(_linear, torch.bfloat16, 12),
@@ -71,4 +78,6 @@ LAUNCHES: dict[str, Callable[[], Any]] = {
         _objective, 8, Objective(importance="icepop", kl_coef=0.1, entropy_coef=0.1, dual_clip=3.0), True
     ),
     "objective_rows cispo": partial(_objective, 2, Objective(surrogate="cispo", kl="k2", kl_coef=0.1), True),
+    "mrope bf16": partial(_mrope, False),
+    "mrope bf16 backward": partial(_mrope, True),
 }

@@ -37,6 +37,7 @@ class Launches:
     row_statistics: RowLaunch
     objective_rows: RowLaunch
     row_gradient: RowLaunch
+    mrope_warps: int
 
 
 # (least columns of a rank, tiles of columns a split takes). At 4,096 rows on 132 multiprocessors these fill 96 to 100 %
@@ -51,6 +52,7 @@ _LAUNCHES = {  # by compute capability
         row_statistics=RowLaunch(block=8192, warps=16),
         objective_rows=RowLaunch(block=1024, warps=8),
         row_gradient=RowLaunch(block=16384, warps=16),
+        mrope_warps=4,
     ),
 }
 
