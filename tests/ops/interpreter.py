@@ -1,7 +1,8 @@
 """The process in which Triton's interpreter runs kernels: its own, because the interpreter is chosen at import.
 
 The interpreter keeps bf16 as 16-bit integers. It multiplies these as they are in tl.dot, and cuts fp32 off to bf16
-where a GPU rounds to nearest even. `start` mends both; test_interpreter.py says when that is no longer needed.
+where a GPU rounds to nearest even. Its minimum and maximum keep NaN, which a GPU's drop unless they are told not to.
+`start` mends all three; test_interpreter.py says when that is no longer needed.
 """
 
 import os
@@ -17,7 +18,6 @@ from triton.runtime.interpreter import InterpreterBuilder, TensorHandle, _get_np
 from tests.ops.poison import poisoned
 
 MENDED_VERSIONS = ("3.6.0", "3.7.1", "3.9.0")  # of whose interpreters this was tried
-UNMENDED = {name: getattr(InterpreterBuilder, name) for name in ("cast_impl", "create_dot", "create_fp_to_fp")}
 
 
 def start() -> None:
@@ -75,7 +75,19 @@ def _dot(self: InterpreterBuilder, a: TensorHandle, b: TensorHandle, d: TensorHa
     return UNMENDED["create_dot"](self, a, b, d, *how)
 
 
-MENDED = {"cast_impl": _cast, "create_dot": _dot, "create_fp_to_fp": _convert}
+def _minimum(self: InterpreterBuilder, left: TensorHandle, right: TensorHandle) -> TensorHandle:
+    return self.binary_op(left, right, np.fmin)
+
+
+def _maximum(self: InterpreterBuilder, left: TensorHandle, right: TensorHandle) -> TensorHandle:
+    return self.binary_op(left, right, np.fmax)
+
+
+MENDED = {
+    "cast_impl": _cast, "create_dot": _dot, "create_fp_to_fp": _convert, "create_minnumf": _minimum,
+    "create_maxnumf": _maximum,
+}  # fmt: skip
+UNMENDED = {name: getattr(InterpreterBuilder, name) for name in MENDED}
 
 
 @triton.jit
@@ -90,6 +102,12 @@ def _rounding_kernel(values, rounded, SIZE: tl.constexpr):
     tl.store(rounded + at, tl.load(values + at))
 
 
+@triton.jit
+def _clamping_kernel(values, clamped, SIZE: tl.constexpr):
+    at = tl.arange(0, SIZE)
+    tl.store(clamped + at, tl.minimum(tl.maximum(tl.load(values + at), 0.0), 1.0))
+
+
 def product(left: Tensor, right: Tensor) -> Tensor:
     """[16, 16] fp32 of two [16, 16] bf16."""
     out = torch.empty(16, 16)
@@ -101,6 +119,13 @@ def rounded(values: Tensor) -> Tensor:
     """[64] bf16 of [64] fp32."""
     out = torch.empty(64, dtype=torch.bfloat16)
     _rounding_kernel[1,](values, out, SIZE=64)
+    return out
+
+
+def clamped(values: Tensor) -> Tensor:
+    """[4] fp32 of [4], between 0 and 1."""
+    out = torch.empty(4)
+    _clamping_kernel[1,](values, out, SIZE=4)
     return out
 
 
