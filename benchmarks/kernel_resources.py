@@ -1,6 +1,6 @@
 """What every Triton kernel of the head compiles to for sm_90a: registers, spills, shared memory, instructions. No GPU.
 
-    python -m benchmarks.kernel_resources [--write]     # --write: make this the golden file that tests compare with
+    python -m benchmarks.kernel_resources [--write]     # --write: make these the golden figures that tests compare with
 
 The kernels are launched as the trainer would, with tensors that have a shape but no data, and stopped once compiled.
 """
@@ -128,19 +128,25 @@ def _tool(name: str, *args: str) -> str:
     return subprocess.run([_TOOLS / name, *args], check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def golden_form(results: dict[str, list[Compiled]]) -> dict[str, Any]:
-    return {
-        "triton": triton.__version__,
-        "launches": {name: {c.kernel: asdict(c.resources) for c in kernels} for name, kernels in results.items()},
-    }
+def golden() -> dict[str, Any]:
+    """The golden resources of this version of Triton, by launch and kernel."""
+    figures = json.loads(GOLDEN.read_text())
+    version = triton.__version__
+    assert version in figures, f"no golden figures of triton {version}: write them, `python -m {__name__} --write`"
+    return figures[version]
 
 
-def worsened(results: dict[str, list[Compiled]], golden: dict[str, Any]) -> list[str]:
+def write_golden(figures: dict[str, Any]) -> None:
+    others = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    GOLDEN.write_text(json.dumps(others | {triton.__version__: figures}, indent=1, sort_keys=True) + "\n")
+
+
+def worsened(results: dict[str, list[Compiled]]) -> list[str]:
     """One line for each count that is worse than the golden one, and for each kernel that has none."""
-    lines = []
+    lines, figures = [], golden()
     for name, kernels in results.items():
         for c in kernels:
-            was = golden.get(name, {}).get(c.kernel)
+            was = figures.get(name, {}).get(c.kernel)
             if was is None:
                 lines.append(f"{name}, {c.kernel}: no golden figures")
                 continue
@@ -153,7 +159,7 @@ def worsened(results: dict[str, list[Compiled]], golden: dict[str, Any]) -> list
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help=f"replace {GOLDEN.name}")
+    parser.add_argument("--write", action="store_true", help=f"into {GOLDEN.name}")
     write = parser.parse_args().write
     results = compile_all()
     print(f"{'launch':36} {'kernel':20} {'s':>5} {'regs':>5} {'stack':>5} {'shared':>7} {'HGMMA':>5} {'TMA':>4}")
@@ -164,10 +170,10 @@ def main() -> None:
                 f"{name:36} {c.kernel:20} {c.seconds:5.1f} {r.registers:5} {r.stack:5} {r.shared:7} {r.hgmma:5} "
                 f"{r.tma_loads:4}"
             )
-    document = golden_form(results)
+    figures = {name: {c.kernel: asdict(c.resources) for c in kernels} for name, kernels in results.items()}
     if write:
-        GOLDEN.write_text(json.dumps(document, indent=1) + "\n")
-    print(json.dumps(document))
+        write_golden(figures)
+    print(json.dumps({"triton": triton.__version__, "launches": figures}))
 
 
 if __name__ == "__main__":

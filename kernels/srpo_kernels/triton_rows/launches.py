@@ -40,8 +40,8 @@ class Launches:
     mrope_warps: int
 
 
-# (least columns of a rank, tiles of columns a split takes). At 4,096 rows on 132 multiprocessors these fill 96 to 100 %
-# of the last wave for 152,064 columns over 1, 2, 4 and 8 ranks.
+# (least columns of a rank, tiles of columns a split takes). With 4,096 rows and 152,064 columns over 1, 2, 4 and 8
+# ranks there is then work for 132 multiprocessors 96 to 100 % of the time, were all tiles equally fast.
 _TILES_PER_SPLIT = ((65_536, 9), (32_768, 2), (0, 1))
 
 _LAUNCHES = {  # by compute capability
