@@ -22,6 +22,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from srpo_fast.batch import MicroBatch
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy.rows import attention_spans
+from srpo_kernels import mrope
 
 
 @dataclass
@@ -47,12 +48,6 @@ def packing_of(batch: MicroBatch, angles: Tensor, dtype: torch.dtype, parallel: 
         bounds["kv"] = batch.keys.rows
     cos, sin = angles.cos().to(dtype)[:, None], angles.sin().to(dtype)[:, None]
     return Packing(qkv_format="thd", cos=cos, sin=sin, **bounds)
-
-
-def rotate(x: Tensor, packing: Packing) -> Tensor:
-    """[T, H, d] turned by the rotary angles of its rows."""
-    left, right = x.chunk(2, dim=-1)
-    return x * packing.cos + torch.cat([-right, left], dim=-1) * packing.sin
 
 
 def flash_attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> Tensor:
@@ -134,7 +129,7 @@ class VarlenCoreAttention(MegatronModule):
     ) -> Tensor:  # fmt: skip
         """[T, H, d], [T, K, d], [T, K, d] -> [T, H * d]."""
         packing = packed_seq_params
-        query, key = rotate(query, packing), rotate(key, packing)
+        query, key = mrope(query, key, packing.cos, packing.sin)
         if packing.kv is not None:
             key, value = _keys_of_all_ranks(torch.cat([key, value], dim=-1), packing.kv)
         return self.attend(query, key, value, packing, self.scale).flatten(1)

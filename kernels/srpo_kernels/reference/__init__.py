@@ -5,6 +5,7 @@ One file an operation or two, of the names and signatures of srpo_kernels itself
 
 from srpo_kernels.objective import Objective, srpo_objective
 from srpo_kernels.reference.head import cross_entropy_head, head_logprobs, srpo_head
+from srpo_kernels.reference.mrope import mrope
 from srpo_kernels.reference.pack_sequences import check_lengths, pack_sequences
 from srpo_kernels.reference.rows import (
     Distribution,
@@ -27,6 +28,7 @@ __all__ = [
     "head_logprobs",
     "linear_statistics",
     "merge_statistics",
+    "mrope",
     "objective_rows",
     "pack_sequences",
     "row_gradient",
