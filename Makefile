@@ -9,8 +9,8 @@ ARGS   ?=
 
 BIN    := $(VENV)/bin
 LOCK   := locks/$(STACK).txt
-SOURCES_OF_SETUP := $(LOCK) pyproject.toml CMakeLists.txt $(wildcard kernels/csrc/*)
-STAMP  := $(VENV)/.ready-$(shell { cat $(SOURCES_OF_SETUP); command -v cmake c++; } | cksum | cut -d' ' -f1)
+SOURCES_OF_SETUP := $(LOCK) pyproject.toml CMakeLists.txt $(wildcard kernels/csrc/*.* kernels/csrc/cuda/*.*)
+STAMP  := $(VENV)/.ready-$(shell { cat $(SOURCES_OF_SETUP); command -v cmake c++ nvcc; } | cksum | cut -d' ' -f1)
 
 .PHONY: setup train test study bench lint types clean
 

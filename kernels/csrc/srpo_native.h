@@ -53,3 +53,8 @@ SRPO_API int64_t srpo_kept_rows(const float* token_weights, const float* advanta
 
 // e^x of x <= 88 as the row operations take it, 0 below -87: for the test of its accuracy. count a multiple of 16.
 SRPO_API void srpo_exp(const float* x, int64_t count, float* out, int32_t isa);
+
+// A table of sync_copy.h on CPUs.
+struct SrpoRowCopy;
+SRPO_API void srpo_sync_copy_on_cpu(const SrpoRowCopy* copies, int32_t num_copies, int64_t num_tiles,
+                                    int32_t num_threads);

@@ -6,11 +6,13 @@ from srpo_kernels.reference import (
     vocab_parallel_token_logprobs,
     vocab_parallel_token_logprobs_and_entropy,
 )
+from srpo_kernels.sync_copy import sync_copy
 
 __all__ = [
     "Objective",
     "pack_sequences",
     "srpo_objective",
+    "sync_copy",
     "vocab_parallel_token_logprobs",
     "vocab_parallel_token_logprobs_and_entropy",
 ]

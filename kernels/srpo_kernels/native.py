@@ -19,7 +19,7 @@ def is_available() -> bool:
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The loaded library, its signatures declared; None, with one warning, when there is none for these sources."""
-    path = _find()
+    path = find(FILE_NAME)
     if path is None:
         return _without("it was not built")
     loaded = ctypes.CDLL(str(path))
@@ -50,14 +50,15 @@ def _declare(loaded: ctypes.CDLL) -> None:
         ("row_gradient", None, [logits, pointer, pointer, pointer, pointer, pointer, count, number]),
         ("kept_rows", count, [pointer, pointer, count, pointer, count, pointer]),
         ("exp", None, [pointer, count, pointer, number]),
+        ("sync_copy_on_cpu", None, [pointer, number, count, number]),
     ):
         function = getattr(loaded, f"srpo_{name}")
         function.restype, function.argtypes = result, arguments
 
 
-def _find() -> Path | None:
-    # an editable install has two package folders: the sources, and site-packages with what CMake installed
-    candidates = (Path(folder) / FILE_NAME for folder in srpo_kernels.__path__)
+def find(file_name: str) -> Path | None:
+    """The library's file. An editable install has two folders: the sources, and what CMake put into site-packages."""
+    candidates = (Path(folder) / file_name for folder in srpo_kernels.__path__)
     return next((path for path in candidates if path.is_file()), None)
 
 
