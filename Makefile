@@ -46,7 +46,7 @@ study: setup
 	$(BIN)/python -m benchmarks.study $(ARGS)
 
 bench: setup
-	$(BIN)/python -m benchmarks.bench_ops $(ARGS)
+	$(BIN)/srpo bench ops $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check
