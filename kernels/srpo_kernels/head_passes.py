@@ -92,7 +92,8 @@ def one_pass(head: HeadRows, terms_of: TermsOf, gradients: HeadGradients) -> Obj
         if live is None or len(live) == len(states):
             gradients.add(head, chunk, states, logits, terms)
         elif len(live):
-            gradients.add(head, live + chunk.start, states[live], logits[live], _chosen(terms, live))
+            order = _close_gaps(logits, live)
+            gradients.add(head, order + chunk.start, states[order], logits[: len(order)], _chosen(terms, order))
     return _joined(parts)
 
 
@@ -128,6 +129,20 @@ def _rows_with_slope(head: HeadRows, terms: ObjectiveTerms) -> Tensor | None:
     if head.operations.kept_rows is None:
         return None
     return ((terms.dlogprobs != 0) | (terms.dentropy != 0)).nonzero().flatten()
+
+
+def _close_gaps(logits: Tensor, live: Tensor) -> Tensor:
+    """[m] int64: the live rows [m] in the order in which they now are the first m rows of `logits` [n, V_tp].
+
+    Only rows beyond the m-th move, into gaps below it: a copy of all live rows costs more than a few rows' products.
+    """
+    count = len(live)
+    order = torch.arange(count, device=live.device)
+    is_gap = torch.ones(count, dtype=torch.bool, device=live.device).index_fill_(0, live[live < count], False)
+    gaps, moved = is_gap.nonzero().flatten(), live[live >= count]
+    logits[gaps] = logits[moved]
+    order[gaps] = moved
+    return order
 
 
 def _chosen(terms: ObjectiveTerms, where: slice | Tensor) -> ObjectiveTerms:
