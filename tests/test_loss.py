@@ -22,10 +22,12 @@ from srpo_fast.loss import (
 )
 from srpo_fast.packing import pack
 from srpo_fast.sequences import without_zero_advantage
-from srpo_kernels import Objective
+from srpo_kernels import Objective, VocabShard
 
 VOCAB = 32
-HEAD = Head(vocab_start=0, group=None, banned_ids=torch.tensor([], dtype=torch.int64), temperature=1.0)
+# the policy's hidden states are its logits
+HEAD = Head(weight=torch.eye(VOCAB, dtype=torch.float64), weight_grad=None, vocab=VocabShard())
+COOLER = replace(HEAD, vocab=VocabShard(temperature=0.5))
 
 
 def make_sequence(number: int, length: int, advantage: float) -> TrainingSequence:
@@ -67,7 +69,7 @@ def loss_and_gradient(micro_batches, loss: LossFunction, head: Head = HEAD) -> t
     """The update's loss and its gradient in the table, summed over micro-batches."""
     table, total = table_model(), 0.0
     for batch in micro_batches:
-        part, _ = loss(batch, table[batch.input_ids[batch.loss_rows]], head)
+        part, _ = loss(batch, table[batch.input_ids], head)
         part.backward()
         total += float(part.detach())
     assert table.grad is not None
@@ -152,12 +154,13 @@ def test_the_loss_of_one_token_by_hand():
         make_sequence(1, 1, 2.0), completion_ids=(0,), loss_mask=(True,), rollout_logprobs=(-4.0,), token_weight=0.5
     )
     (batch,) = packed([sequence])
-    logits = torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
-    loss, metrics = srpo_loss(objective_of(LossConfig(importance="none")))(batch, logits, HEAD)
+    logits = torch.zeros(len(batch.input_ids), 4, dtype=torch.float64, requires_grad=True)
+    head = replace(HEAD, weight=torch.eye(4, dtype=torch.float64))
+    loss, metrics = srpo_loss(objective_of(LossConfig(importance="none")))(batch, logits, head)
     loss.backward()
     assert loss.item() == pytest.approx(-1.0)
     assert logits.grad is not None
-    assert logits.grad[0].tolist() == pytest.approx([-0.75, 0.25, 0.25, 0.25])
+    assert logits.grad[int(batch.loss_rows)].tolist() == pytest.approx([-0.75, 0.25, 0.25, 0.25])
     assert metrics["tokens"] == 1
     assert metrics["entropy"].item() == pytest.approx(math.log(4))
     assert metrics["mismatch_abs"].item() == pytest.approx(4.0 - math.log(4))
@@ -170,14 +173,14 @@ def test_a_token_the_engine_thought_unlikely_is_corrected_up_to_the_cap(cap, cor
     )
     (batch,) = packed([sequence])
     loss_of = srpo_loss(objective_of(LossConfig(importance_cap=cap)))
-    loss, _ = loss_of(batch, torch.zeros(1, VOCAB, dtype=torch.float64), HEAD)
+    loss, _ = loss_of(batch, torch.zeros(len(batch.input_ids), VOCAB, dtype=torch.float64), HEAD)
     assert loss.item() == pytest.approx(-correction, rel=1e-6)
 
 
 def test_a_later_update_is_clipped_against_the_log_probs_its_step_began_with():
     sequence = replace(make_sequence(1, 1, 1.0), loss_mask=(True,), rollout_logprobs=(-9.0,), token_weight=1.0)
     (batch,) = packed([sequence])
-    logits = torch.zeros(1, VOCAB, dtype=torch.float64, requires_grad=True)
+    logits = torch.zeros(len(batch.input_ids), VOCAB, dtype=torch.float64, requires_grad=True)
     moved = replace(batch, old_logprobs=torch.tensor([-math.log(VOCAB) - math.log(1.5)]))  # ratio 1.5
     loss, metrics = srpo_loss(objective_of(LossConfig(importance_cap=1.0, clip_high=0.2)))(moved, logits, HEAD)
     loss.backward()
@@ -188,7 +191,7 @@ def test_a_later_update_is_clipped_against_the_log_probs_its_step_began_with():
 
 
 def test_banned_tokens_are_no_part_of_the_distribution():
-    banned = replace(HEAD, banned_ids=torch.tensor([3, 17]))
+    banned = replace(HEAD, vocab=VocabShard(banned_columns=torch.tensor([3, 17])))
     sequences = with_token_weights(make_sequences(), "token")
     clean = [replace(s, completion_ids=tuple(4 if t in (3, 17) else t for t in s.completion_ids)) for s in sequences]
     _, gradient = loss_and_gradient(packed(clean), supervised_loss, banned)
@@ -198,9 +201,9 @@ def test_banned_tokens_are_no_part_of_the_distribution():
 
 def test_the_policy_is_compared_at_the_sampling_temperature():
     (batch,) = packed(with_token_weights(make_sequences(), "token"))
-    logits = table_model()[batch.input_ids[batch.loss_rows]]
-    _, metrics = logprobs_only(batch, logits, replace(HEAD, temperature=0.5))
-    expected = F.log_softmax(logits * 2, dim=-1).gather(1, batch.labels[:, None])[:, 0]
+    logits = table_model()[batch.input_ids]
+    _, metrics = logprobs_only(batch, logits, COOLER)
+    expected = F.log_softmax(logits[batch.loss_rows] * 2, dim=-1).gather(1, batch.labels[:, None])[:, 0]
     assert (metrics["logprobs"] - expected).abs().max() < 1e-12
 
 
@@ -219,6 +222,6 @@ def test_the_supervised_loss_is_the_mean_cross_entropy_over_all_tokens():
 
 def test_the_supervised_loss_does_not_know_the_sampling_temperature():
     batches = packed(make_sequences())
-    assert loss_and_gradient(batches, supervised_loss, replace(HEAD, temperature=0.5))[0] == pytest.approx(
+    assert loss_and_gradient(batches, supervised_loss, COOLER)[0] == pytest.approx(
         loss_and_gradient(batches, supervised_loss)[0], abs=1e-7
     )

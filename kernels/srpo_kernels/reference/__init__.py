@@ -4,7 +4,7 @@ One file an operation or two, of the names and signatures of srpo_kernels itself
 """
 
 from srpo_kernels.objective import Objective, srpo_objective
-from srpo_kernels.reference.head import cross_entropy_head, head_logprobs, srpo_head
+from srpo_kernels.reference.head import HeadOutput, cross_entropy_head, head_logprobs, live_rows, srpo_head
 from srpo_kernels.reference.pack_sequences import check_lengths, pack_sequences
 from srpo_kernels.reference.rows import (
     Distribution,
@@ -22,6 +22,7 @@ from srpo_kernels.reference.token_logprobs import (
 
 __all__ = [
     "Distribution",
+    "HeadOutput",
     "Objective",
     "RowCopy",
     "RowOrder",
@@ -29,6 +30,7 @@ __all__ = [
     "cross_entropy_head",
     "head_logprobs",
     "linear_statistics",
+    "live_rows",
     "merge_statistics",
     "objective_rows",
     "pack_sequences",

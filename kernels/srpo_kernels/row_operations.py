@@ -1,0 +1,41 @@
+"""Which implementation of the row operations a device has: the one place that chooses."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from srpo_kernels.objective import Objective
+from srpo_kernels.objective_rows import ObjectiveRows, ObjectiveTerms
+from srpo_kernels.reference import head, rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowOperations:
+    """The functions of reference/rows.py, by name, and `kept_rows` of reference/head.py."""
+
+    row_statistics: Callable[..., Tensor]
+    linear_statistics: Callable[..., Tensor]
+    objective_rows: Callable[..., ObjectiveTerms]
+    row_gradient: Callable[..., Tensor]
+    kept_rows: Callable[[ObjectiveRows, Objective], Tensor] | None  # None: a list of rows would wait for the device
+
+
+def operations_for(device: torch.device) -> RowOperations:
+    return _on_cuda() if device.type == "cuda" else _ON_CPU
+
+
+_ON_CPU = RowOperations(
+    row_statistics=rows.row_statistics, linear_statistics=rows.linear_statistics, objective_rows=rows.objective_rows,
+    row_gradient=rows.row_gradient, kept_rows=head.kept_rows,
+)  # fmt: skip
+
+
+@functools.cache
+def _on_cuda() -> RowOperations:
+    return RowOperations(
+        row_statistics=rows.row_statistics, linear_statistics=rows.linear_statistics,
+        objective_rows=rows.objective_rows, row_gradient=rows.row_gradient, kept_rows=None,
+    )  # fmt: skip
