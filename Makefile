@@ -34,6 +34,9 @@ $(STAMP):
 	@rm -f $(VENV)/.ready-*
 	@find $(VENV)/lib -name 'libsrpo_native.so' | grep -q . && echo "set-up: native library built" || \
 	  echo "set-up: native library NOT built (needs cmake and a C++ compiler); its slower PyTorch twins are used"
+	@if command -v nvcc >/dev/null; then find $(VENV)/lib -name 'libsrpo_cuda.so' | grep -q . && \
+	  echo "set-up: CUDA library built" || \
+	  echo "set-up: CUDA library NOT built (nvcc failed); weights are synced by one copy a tensor"; fi
 	@touch $@
 
 train: setup

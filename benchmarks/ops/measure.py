@@ -1,6 +1,6 @@
 """A set of variants on one workload: checked, timed in turns beside the machine's ceiling, and their memory taken."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -45,10 +45,11 @@ class Measured:
     ceilings: dict[str, float]
 
 
-def measure_head(workload: HeadWorkload, device: str, rounds: int) -> Measured:
-    _check_head(workload, device)
+def measure_head(workload: HeadWorkload, device: str, rounds: int, only: Collection[str] | None = None) -> Measured:
+    """only: the variants' names; None: all."""
+    _check_head(workload, device, only)
     case = make_case(workload, device)
-    variants = list(head_variants(case))
+    variants = [variant for variant in head_variants(case) if only is None or variant.name in only]
     runs = {variant.name: variant.run for variant in variants if variant.run is not None}
     rows_of_probe = min(case.kept, MAX_PROBE_ROWS)
     probe = gemm_probe(rows_of_probe, workload.hidden_size, workload.vocabulary, workload.dtype, device)
@@ -91,13 +92,14 @@ def _rows(
         )  # fmt: skip
 
 
-def _check_head(workload: HeadWorkload, device: str) -> None:
+def _check_head(workload: HeadWorkload, device: str, only: Collection[str] | None) -> None:
     case = make_case(workload, device)
     if workload.tokens > TRUTH_TOKENS:
         case = _first_tokens(case, TRUTH_TOKENS // workload.sequence_length)
     truth = true_step(case)
     for variant in head_variants(case):
-        if variant.run is not None and (what := wrong_by(variant.run(), truth, workload.dtype)):
+        is_wanted = variant.run is not None and (only is None or variant.name in only)
+        if is_wanted and (what := wrong_by(variant.run(), truth, workload.dtype)):
             raise AssertionError(f"{variant.name} on {workload.name}: {what}")
 
 

