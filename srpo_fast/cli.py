@@ -110,8 +110,10 @@ def bench(options: argparse.Namespace) -> int:
         raise UserError(
             f"{module} is not installed with the package: clone the sources, `make setup`, then run it there"
         )
-    # another process: nothing here imports benchmarks, and a measurement starts from a clean one
-    return subprocess.run([sys.executable, "-m", module, *options.arguments], cwd=checkout, check=False).returncode
+    # another process: nothing here imports benchmarks, and it must not have what suits a run on CPUs and no measurement
+    environment = {k: v for k, v in os.environ.items() if k not in ("TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS")}
+    arguments = [sys.executable, "-m", module, *options.arguments]
+    return subprocess.run(arguments, cwd=checkout, env=environment, check=False).returncode
 
 
 def parser() -> argparse.ArgumentParser:

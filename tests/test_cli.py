@@ -70,9 +70,11 @@ def test_bench_hands_its_arguments_on_and_its_exit_code_back(monkeypatch):
 
     def run(arguments, **options):
         calls.append((arguments, options["cwd"]))
+        assert not {"TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS"} & options["env"].keys()
         return SimpleNamespace(returncode=3)
 
     monkeypatch.setattr(cli.subprocess, "run", run)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert cli.main(["bench", "ops", "--json", "--workload", "tiny"]) == 3
     [(arguments, folder)] = calls
     assert arguments[1:] == ["-m", "benchmarks.ops", "--json", "--workload", "tiny"]

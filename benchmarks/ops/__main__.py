@@ -3,6 +3,7 @@
 import argparse
 import fnmatch
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -16,9 +17,10 @@ from benchmarks.ops.workloads import HeadWorkload, cpu_bar, model_workloads, tin
 
 
 def main() -> None:
+    if os.environ.get("TORCHDYNAMO_DISABLE", "0") != "0":
+        raise SystemExit("error: TORCHDYNAMO_DISABLE is set, so torch.compile would be measured as plain PyTorch")
     options = _options()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     ceilings: dict[str, float] = {}
     rows: list[Row] = []
@@ -49,7 +51,7 @@ def _options() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--op", action="append", choices=["head", "small"], help="only these (default: both)")
     parser.add_argument("--rounds", type=int, default=21, help="interleaved rounds a workload (default: %(default)s)")
-    parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch (default: %(default)s)")
     parser.add_argument("--out", action="store_true", help="keep the document in benchmarks/results/KIND/ops.json")
     return parser.parse_args()
 

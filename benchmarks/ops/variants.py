@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.ops.workloads import OBJECTIVE, HeadCase
-from srpo_fast import torchvision_shim
 from srpo_kernels import srpo_head, srpo_objective
 from srpo_kernels.objective_rows import ObjectiveRows
 from srpo_kernels.reference.head import chosen_rows, kept_rows
@@ -158,8 +157,9 @@ def _trl(case: HeadCase) -> Variant:
     """The log-probs of its GRPO trainer; the objective is the shared one."""
     if importlib.util.find_spec("trl") is None:
         return Variant(name="trl", run=None, skipped="trl is not installed")
+    if torch.version.cuda is None:
+        return Variant(name="trl", run=None, skipped="trl imports torchvision, which needs a torch built with CUDA")
 
-    torchvision_shim.install()
     from trl.trainer.utils import selective_log_softmax  # type: ignore[import-not-found]
 
     rows, loss_rows, token_ids = case.rows, case.loss_rows, case.token_ids.flatten()
