@@ -33,10 +33,10 @@ def measure_small(rounds: int) -> Iterator[Measured]:
         ours, true = case.ours(), case.torch()
         error = float((ours - true).abs().max() / true.abs().max().clamp(min=1))
         assert error <= case.tolerance, f"{case.op} on {case.workload} is off by {error:.1e}"
+        name = f"copy_bytes/{case.op}/{case.workload}"
         yield measure(
             case.op, case.workload, {"ours": case.ours, "torch": case.torch}, device="cpu", rounds=rounds,
-            floor_work=case.bytes, probes={} if case.bytes is None else {"copy_bytes": copy_probe(COPIED, "cpu")},
-            skipped=[],
+            floor_work=case.bytes, probes={} if case.bytes is None else {name: copy_probe(COPIED, "cpu")}, skipped=[],
         )  # fmt: skip
 
 

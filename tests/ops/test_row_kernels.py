@@ -73,7 +73,9 @@ VOCABS = {
     "plain": VocabShard(),
     "hot": VocabShard(temperature=1.7),
     "elsewhere": VocabShard(start=1_000, temperature=0.3),
-    "banned": VocabShard(banned_columns=torch.tensor([9, 0, 9, 2_047, 2_048, 99_999])),  # twice, and not here
+    "banned": VocabShard(
+        temperature=50.0, banned_columns=torch.tensor([9, 0, 9, 2_047, 2_048, 99_999])
+    ),  # twice, and not here
 }
 
 
