@@ -124,8 +124,8 @@ def test_a_chunk_is_as_large_as_its_memory_allows(monkeypatch):
     assert chunk_rows(152_064, "cpu") == 64
 
 
-def test_a_gpus_products_of_bf16_have_fp32_results():
-    """Without a GPU: torch accepts these calls and shapes, in place and for rows twice as far apart as they are long."""
+def test_a_gpus_products_are_calls_that_torch_accepts():
+    """bf16 into fp32, in place, rows twice as far apart as they are long; what they compute takes a GPU to see."""
     hidden, weight, wide = (
         torch.zeros(rows, columns, dtype=torch.bfloat16, device="meta")
         for rows, columns in ((8, D), (V, D), (8, 2 * V))
