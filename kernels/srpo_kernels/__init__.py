@@ -4,6 +4,7 @@ from srpo_kernels.head import cross_entropy_head, head_logprobs, srpo_head
 from srpo_kernels.objective import Objective, srpo_objective
 from srpo_kernels.objective_rows import ObjectiveRows
 from srpo_kernels.pack_sequences import pack_sequences
+from srpo_kernels.sync_copy import sync_copy
 from srpo_kernels.vocab_shard import VocabShard
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "pack_sequences",
     "srpo_head",
     "srpo_objective",
+    "sync_copy",
 ]

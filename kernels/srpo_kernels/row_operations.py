@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from srpo_kernels import native_rows
 from srpo_kernels.objective import Objective
 from srpo_kernels.objective_rows import ObjectiveRows, ObjectiveTerms
-from srpo_kernels.reference import head, rows
+from srpo_kernels.reference import rows
+from srpo_kernels.vocab_shard import VocabShard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +29,22 @@ def operations_for(device: torch.device) -> RowOperations:
     return _on_cuda() if device.type == "cuda" else _ON_CPU
 
 
+def _linear_statistics(hidden: Tensor, weight: Tensor, labels: Tensor, *, vocab: VocabShard) -> Tensor:
+    """Of fp32 operands. On a CPU a product has no epilogue: one chunk's logits are stored after all."""
+    return native_rows.row_statistics(hidden @ weight.T, labels, vocab=vocab)
+
+
 _ON_CPU = RowOperations(
-    row_statistics=rows.row_statistics, linear_statistics=rows.linear_statistics, objective_rows=rows.objective_rows,
-    row_gradient=rows.row_gradient, kept_rows=head.kept_rows,
+    row_statistics=native_rows.row_statistics, linear_statistics=_linear_statistics,
+    objective_rows=rows.objective_rows, row_gradient=native_rows.row_gradient, kept_rows=native_rows.kept_rows,
 )  # fmt: skip
 
 
 @functools.cache
 def _on_cuda() -> RowOperations:
+    from srpo_kernels import triton_rows
+
     return RowOperations(
-        row_statistics=rows.row_statistics, linear_statistics=rows.linear_statistics,
-        objective_rows=rows.objective_rows, row_gradient=rows.row_gradient, kept_rows=None,
+        row_statistics=triton_rows.row_statistics, linear_statistics=triton_rows.linear_statistics,
+        objective_rows=triton_rows.objective_rows, row_gradient=triton_rows.row_gradient, kept_rows=None,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from srpo_kernels.reference.rows import (
     row_gradient,
     row_statistics,
 )
+from srpo_kernels.reference.sync_copy import RowCopy, RowOrder, sync_copy
 from srpo_kernels.reference.token_logprobs import (
     vocab_parallel_token_logprobs,
     vocab_parallel_token_logprobs_and_entropy,
@@ -23,6 +24,8 @@ __all__ = [
     "Distribution",
     "HeadOutput",
     "Objective",
+    "RowCopy",
+    "RowOrder",
     "check_lengths",
     "cross_entropy_head",
     "head_logprobs",
@@ -35,6 +38,7 @@ __all__ = [
     "row_statistics",
     "srpo_head",
     "srpo_objective",
+    "sync_copy",
     "vocab_parallel_token_logprobs",
     "vocab_parallel_token_logprobs_and_entropy",
 ]
