@@ -245,7 +245,7 @@ def test_the_supervised_loss_is_the_mean_cross_entropy_over_all_tokens():
 
 
 def test_the_supervised_loss_does_not_know_the_sampling_temperature():
-    batches = packed(make_sequences())
+    batches = packed(with_token_weights(make_sequences(), "token"))
     assert loss_and_gradient(batches, supervised_loss, COOLER)[0] == pytest.approx(
         loss_and_gradient(batches, supervised_loss)[0], abs=1e-7
     )
