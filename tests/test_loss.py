@@ -18,6 +18,7 @@ from srpo_fast.loss import (
     srpo_loss,
     supervised_loss,
     token_weights,
+    trained_rows,
     with_token_weights,
 )
 from srpo_fast.packing import pack
@@ -139,6 +140,29 @@ def test_sequences_without_advantage_can_be_left_out():
     assert (short_gradient - gradient).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize(
+    ("settings", "dropped"),
+    [(LossConfig(), [1, 2]), (LossConfig(ratio="sequence"), []), (LossConfig(kl_coef=0.1), [1])],
+    ids=["tokens", "sequences", "kl"],
+)
+def test_rows_that_cannot_train_are_dropped_on_the_host(settings, dropped):
+    """Row 1 has no weight, row 2 no advantage; an objective of sequences keeps both beside live rows."""
+    sequence = replace(make_sequence(1, 4, 1.0), loss_mask=(True,) * 4, token_weight=0.25)
+    (batch,) = packed([sequence, replace(make_sequence(2, 2, 1.0), loss_mask=(True, True), token_weight=0.0)])
+    weights, advantages = batch.token_weights.clone(), batch.advantages.clone()
+    weights[1], advantages[2] = 0.0, 0.0
+    batch = replace(batch, token_weights=weights, advantages=advantages, ref_logprobs=batch.rollout_logprobs + 0.1)
+    objective = objective_of(settings)
+    kept = trained_rows(batch, objective)
+    is_live = [row not in dropped for row in range(4)]
+    assert kept.loss_rows.tolist() == batch.loss_rows[:4][torch.tensor(is_live)].tolist()
+    assert kept.row_offsets.tolist() == [0, sum(is_live), sum(is_live)]
+    whole, gradient = loss_and_gradient([batch], srpo_loss(objective))
+    short, short_gradient = loss_and_gradient([kept], srpo_loss(objective))
+    assert short == pytest.approx(whole, abs=1e-12)
+    assert torch.equal(short_gradient, gradient)
+
+
 def test_a_rank_that_idles_changes_nothing():
     loss = srpo_loss(objective_of(LossConfig()))
     sequences = with_token_weights([make_sequence(1, 5, 1.0)], "token")
@@ -221,7 +245,7 @@ def test_the_supervised_loss_is_the_mean_cross_entropy_over_all_tokens():
 
 
 def test_the_supervised_loss_does_not_know_the_sampling_temperature():
-    batches = packed(make_sequences())
+    batches = packed(with_token_weights(make_sequences(), "token"))
     assert loss_and_gradient(batches, supervised_loss, COOLER)[0] == pytest.approx(
         loss_and_gradient(batches, supervised_loss)[0], abs=1e-7
     )

@@ -99,10 +99,9 @@ def _objective_terms(
 
 
 def _of_objective(head: HeadRows, rows: ObjectiveRows, objective: Objective) -> tuple[TermsOf, Passes]:
-    fits = len(head.chunks(len(head.rows))) <= 1
     if not is_token_level(objective, rows):
-        whole: TermsOf = lambda statistics, _: reference.objective_rows(statistics, rows, objective=objective)  # noqa: E731
-        return whole, one_pass if fits else two_passes
+        passes = one_pass if len(head.chunks(len(head.rows))) <= 1 else two_passes  # either asks once, for all rows
+        return lambda statistics, _: reference.objective_rows(statistics, rows, objective=objective), passes
     if _is_masked_beforehand(objective, rows):
         rows, objective = _masked(rows, objective)
     operation = head.operations.objective_rows

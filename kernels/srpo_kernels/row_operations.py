@@ -11,6 +11,7 @@ from srpo_kernels import native_rows
 from srpo_kernels.objective import Objective
 from srpo_kernels.objective_rows import ObjectiveRows, ObjectiveTerms
 from srpo_kernels.reference import rows
+from srpo_kernels.vocab_shard import VocabShard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +29,13 @@ def operations_for(device: torch.device) -> RowOperations:
     return _on_cuda() if device.type == "cuda" else _ON_CPU
 
 
+def _linear_statistics(hidden: Tensor, weight: Tensor, labels: Tensor, *, vocab: VocabShard) -> Tensor:
+    """Of fp32 operands. On a CPU a product has no epilogue: one chunk's logits are stored after all."""
+    return native_rows.row_statistics(hidden @ weight.T, labels, vocab=vocab)
+
+
 _ON_CPU = RowOperations(
-    row_statistics=native_rows.row_statistics, linear_statistics=rows.linear_statistics,
+    row_statistics=native_rows.row_statistics, linear_statistics=_linear_statistics,
     objective_rows=rows.objective_rows, row_gradient=native_rows.row_gradient, kept_rows=native_rows.kept_rows,
 )  # fmt: skip
 

@@ -122,3 +122,16 @@ def test_a_chunk_is_as_large_as_its_memory_allows(monkeypatch):
     assert chunk_rows(19_008, "cuda") == 512 * 2**20 // (4 * 19_008)
     assert chunk_rows(32_768, "cpu") == head_products.CPU_BYTES // (4 * 32_768)
     assert chunk_rows(152_064, "cpu") == 64
+
+
+def test_a_gpus_products_are_calls_that_torch_accepts():
+    """bf16 into fp32, in place, rows twice as far apart as they are long; what they compute takes a GPU to see."""
+    hidden, weight, wide = (
+        torch.zeros(rows, columns, dtype=torch.bfloat16, device="meta")
+        for rows, columns in ((8, D), (V, D), (8, 2 * V))
+    )
+    logits, total = torch.zeros(8, V, device="meta"), torch.zeros(V, D, device="meta")
+    with WorkCounter() as work:
+        head_products.logits_into(logits, hidden, weight)
+        head_products.add_product(total, wide[:, :V], hidden)
+    assert work.products == [(8, D, V), (V, 8, D)]
