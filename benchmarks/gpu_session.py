@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.ceilings import Probe, copy_probe, gemm_probe
 from benchmarks.machine import machine
-from benchmarks.ops.measure import measure_head
+from benchmarks.ops.measure import Protocol, measure_head
 from benchmarks.ops.workloads import HeadWorkload, model_workloads, tiny
 from benchmarks.sync_shapes import sync_copies
 from benchmarks.timing import Spread, time_in_turns
@@ -180,7 +180,7 @@ def accumulate(scale: Scale) -> Iterator[Row]:
 
 def head(scale: Scale) -> Iterator[Row]:
     for workload in scale.heads:
-        measured = measure_head(workload, scale.device, scale.rounds, scale.head_variants)
+        measured = measure_head(workload, Protocol(device=scale.device, rounds=scale.rounds), scale.head_variants)
         yield from (asdict(row) for row in (*measured.rows, *measured.skipped))
         yield {"ceilings": measured.ceilings}
 
@@ -233,7 +233,7 @@ def _add_product(total: Tensor, dlogits: Tensor, hidden: Tensor) -> Tensor:
 
 def _times(runs: dict[str, Callable[[], object]], scale: Scale) -> dict[str, list[float]]:
     settle = torch.cuda.synchronize if scale.device == "cuda" else lambda: None
-    return time_in_turns(runs, rounds=scale.rounds, min_timing_s=0.005, settle=settle)
+    return time_in_turns(runs, rounds=scale.rounds, min_timing_s=0.005, clock=time.perf_counter, settle=settle)
 
 
 def _rate(probe: Probe, scale: Scale) -> Row:

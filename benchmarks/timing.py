@@ -43,8 +43,9 @@ def compare(
 ) -> Comparison:
     """Time both in turns, `rounds` times, after one round that warms caches and finds the repetitions needed."""
     seconds = time_in_turns(
-        {"baseline": baseline, "candidate": candidate}, rounds=rounds, min_timing_s=min_timing_s, settle=lambda: None
-    )
+        {"baseline": baseline, "candidate": candidate}, rounds=rounds, min_timing_s=min_timing_s,
+        clock=time.perf_counter, settle=lambda: None,
+    )  # fmt: skip
     return Comparison(
         baseline_s=Spread.of(seconds["baseline"]), candidate_s=Spread.of(seconds["candidate"]),
         speedup=speedup(seconds["baseline"], seconds["candidate"]),
@@ -52,19 +53,21 @@ def compare(
 
 
 def time_in_turns(
-    runs: Mapping[str, Callable[[], object]], *, rounds: int, min_timing_s: float, settle: Callable[[], None]
-) -> dict[str, list[float]]:
+    runs: Mapping[str, Callable[[], object]], *, rounds: int, min_timing_s: float, clock: Callable[[], float],
+    settle: Callable[[], None],
+) -> dict[str, list[float]]:  # fmt: skip
     """Seconds a call of each, one entry a round; in every round another one comes first.
 
+    clock: time.perf_counter, or for one thread on a machine under load time.process_time.
     settle: waits until the work that a call has started is done, such as torch.cuda.synchronize.
     """
-    repeats = {name: _repeats_for(run, min_timing_s, settle) for name, run in runs.items()}
+    repeats = {name: _repeats_for(run, min_timing_s, clock, settle) for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
     for round_ in range(rounds):
         first = round_ % len(names)
         for name in names[first:] + names[:first]:
-            seconds[name].append(_time(runs[name], repeats[name], settle) / repeats[name])
+            seconds[name].append(_time(runs[name], repeats[name], clock, settle) / repeats[name])
     return seconds
 
 
@@ -73,17 +76,19 @@ def speedup(baseline_s: list[float], candidate_s: list[float]) -> Spread:
     return Spread.of([b / c for b, c in zip(baseline_s, candidate_s, strict=True)])
 
 
-def _repeats_for(run: Callable[[], object], min_timing_s: float, settle: Callable[[], None]) -> int:
+def _repeats_for(
+    run: Callable[[], object], min_timing_s: float, clock: Callable[[], float], settle: Callable[[], None]
+) -> int:
     repeats = 1
-    while _time(run, repeats, settle) < min_timing_s:
+    while _time(run, repeats, clock, settle) < min_timing_s:
         repeats *= 2
     return repeats
 
 
-def _time(run: Callable[[], object], repeats: int, settle: Callable[[], None]) -> float:
+def _time(run: Callable[[], object], repeats: int, clock: Callable[[], float], settle: Callable[[], None]) -> float:
     settle()
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         run()
     settle()
-    return time.perf_counter() - start
+    return clock() - start

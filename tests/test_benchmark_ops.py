@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.memory import extra_bytes
-from benchmarks.ops.measure import measure_head
+from benchmarks.ops.measure import Protocol, measure_head
 from benchmarks.ops.truth import true_step, wrong_by
 from benchmarks.ops.variants import head_variants
 from benchmarks.ops.workloads import cpu_bar, make_case, tiny
@@ -48,7 +48,7 @@ def test_a_result_that_is_slightly_wrong_is_refused(part):
 
 
 def test_a_measured_row_has_all_that_the_document_promises():
-    measured = measure_head(tiny(), "cpu", 3, ("ours", "torch", "liger_triton"))
+    measured = measure_head(tiny(), Protocol(rounds=3), ("ours", "torch", "liger_triton"))
     assert [row.variant for row in measured.rows] == ["ours", "torch"]
     assert [(v.variant, v.reason) for v in measured.skipped] in (
         [("liger_triton", "its Triton kernels need a GPU")], [("liger_triton", "liger-kernel is not installed")],

@@ -4,13 +4,14 @@ import argparse
 import fnmatch
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
 import torch
 
-from benchmarks.machine import machine
-from benchmarks.ops.measure import Measured, Row, Skipped, measure_head
+from benchmarks.machine import machine, machine_kind
+from benchmarks.ops.measure import Measured, Protocol, Row, Skipped, measure_head
 from benchmarks.ops.results import keep
 from benchmarks.ops.small import measure_small
 from benchmarks.ops.workloads import HeadWorkload, cpu_bar, model_workloads, tiny
@@ -20,19 +21,18 @@ def main() -> None:
     if os.environ.get("TORCHDYNAMO_DISABLE", "0") != "0":
         raise SystemExit("error: TORCHDYNAMO_DISABLE is set, so torch.compile would be measured as plain PyTorch")
     options = _options()
-    torch.set_num_threads(options.threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(1 if options.processor_time else options.threads)
     ceilings: dict[str, float] = {}
     rows: list[Row] = []
     skipped: list[Skipped] = []
-    for measured in _measure(options, device):
+    for measured in _measure(options):
         ceilings |= measured.ceilings
         rows += measured.rows
         skipped += measured.skipped
         if not options.json:
             print("\n".join(_lines(measured)), flush=True)
     document = {
-        "machine": machine(), "ceilings": ceilings, "rows": [asdict(row) for row in rows],
+        "machine": machine() | _clock(options), "ceilings": ceilings, "rows": [asdict(row) for row in rows],
         "skipped": [asdict(variant) for variant in skipped],
     }  # fmt: skip
     if options.out:
@@ -52,18 +52,29 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--op", action="append", choices=["head", "small"], help="only these (default: both)")
     parser.add_argument("--rounds", type=int, default=21, help="interleaved rounds a workload (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch (default: %(default)s)")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="of one thread, on a CPU: where others' load drowns wall time"
+    )
     parser.add_argument("--out", action="store_true", help="keep the document in benchmarks/results/KIND/ops.json")
     return parser.parse_args()
 
 
-def _measure(options: argparse.Namespace, device: str) -> Iterator[Measured]:
+def _clock(options: argparse.Namespace) -> dict[str, str]:
+    """Figures by different clocks are not compared: those by processor time are a kind of machine of their own."""
+    kind = machine_kind()
+    return {"clock": "processor", "kind": f"{kind}-processor-time"} if options.processor_time else {"clock": "wall"}
+
+
+def _measure(options: argparse.Namespace) -> Iterator[Measured]:
+    device = "cuda" if torch.cuda.is_available() and not options.processor_time else "cpu"
+    clock = time.process_time if options.processor_time else time.perf_counter
     ops = options.op or ["head", "small"]
     if "head" in ops:
         patterns = options.workload or (["7b/tp1/N16384/*"] if device == "cuda" else ["cpu_bar"])
         for workload in _chosen(patterns):
-            yield measure_head(workload, device, options.rounds)
+            yield measure_head(workload, Protocol(device=device, rounds=options.rounds, clock=clock))
     if "small" in ops:
-        yield from measure_small(options.rounds)
+        yield from measure_small(Protocol(rounds=options.rounds, clock=clock))
 
 
 def _chosen(patterns: list[str]) -> list[HeadWorkload]:

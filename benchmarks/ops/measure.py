@@ -1,5 +1,6 @@
 """A set of variants on one workload: checked, timed in turns beside the machine's ceiling, and their memory taken."""
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,13 @@ from benchmarks.timing import Spread, speedup, time_in_turns
 GEMMS = 3  # logits, and the gradients of hidden states and weight: an exact head needs each once, of rows that count
 TRUTH_TOKENS = 2_048  # in fp64 a whole batch of a large model would not fit
 MAX_PROBE_ROWS = 4_096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    device: str = "cpu"
+    rounds: int
+    clock: Callable[[], float] = time.perf_counter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +53,9 @@ class Measured:
     ceilings: dict[str, float]
 
 
-def measure_head(workload: HeadWorkload, device: str, rounds: int, only: Collection[str] | None = None) -> Measured:
+def measure_head(workload: HeadWorkload, protocol: Protocol, only: Collection[str] | None = None) -> Measured:
     """only: the variants' names; None: all."""
+    device = protocol.device
     _check_head(workload, device, only)
     case = make_case(workload, device)
     variants = [variant for variant in head_variants(case) if only is None or variant.name in only]
@@ -55,7 +64,7 @@ def measure_head(workload: HeadWorkload, device: str, rounds: int, only: Collect
     probe = gemm_probe(rows_of_probe, workload.hidden_size, workload.vocabulary, workload.dtype, device)
     flops = GEMMS * 2.0 * case.kept * workload.hidden_size * workload.vocabulary
     return measure(
-        "head", workload.name, runs, device=device, rounds=rounds, floor_work=flops,
+        "head", workload.name, runs, protocol, floor_work=flops,
         probes={f"gemm_flops/{workload.name}": probe},
         skipped=[
             Skipped(op="head", workload=workload.name, variant=variant.name, reason=variant.skipped)
@@ -65,14 +74,14 @@ def measure_head(workload: HeadWorkload, device: str, rounds: int, only: Collect
 
 
 def measure(
-    op: str, workload: str, runs: Mapping[str, Callable[[], object]], *, device: str, rounds: int,
+    op: str, workload: str, runs: Mapping[str, Callable[[], object]], protocol: Protocol, *,
     floor_work: float | None, probes: Mapping[str, Probe], skipped: list[Skipped],
 ) -> Measured:  # fmt: skip
     """floor_work: what has to be done at the rate of the one probe; None where nothing like it is known."""
-    extra = {name: extra_bytes(run, device) for name, run in runs.items()}
+    extra = {name: extra_bytes(run, protocol.device) for name, run in runs.items()}
     seconds = time_in_turns(
-        {**runs, **{name: probe.run for name, probe in probes.items()}}, rounds=rounds, min_timing_s=0.005,
-        settle=torch.cuda.synchronize if device == "cuda" else lambda: None,
+        {**runs, **{name: probe.run for name, probe in probes.items()}}, rounds=protocol.rounds, min_timing_s=0.005,
+        clock=protocol.clock, settle=torch.cuda.synchronize if protocol.device == "cuda" else lambda: None,
     )  # fmt: skip
     ceilings = {name: probe.rate(seconds[name]) for name, probe in probes.items()}
     floor_s = None if floor_work is None else floor_work / next(iter(ceilings.values()))

@@ -42,7 +42,8 @@ def with_table(readme: str, files: list[Path]) -> str:
 
 def table(file: Path) -> str:
     machine = json.loads(file.read_text())["machine"]
-    name = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
+    name = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+    name += ", processor time" if machine["clock"] == "processor" else ""
     lines = [
         f"| {name} | ms (middle 60 %) | extra memory | of the machine's matrix products | ours is faster |",
         "|---|---|---|---|---|",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import srpo_kernels
 from benchmarks.ceilings import copy_probe
-from benchmarks.ops.measure import Measured, measure
+from benchmarks.ops.measure import Measured, Protocol, measure
 from srpo_kernels import native, native_rows, reference
 from srpo_kernels.vocab_shard import VocabShard
 
@@ -25,7 +25,7 @@ class SmallCase:
     bytes: float | None  # that have to be read and written; None where bytes are not what it is about
 
 
-def measure_small(rounds: int) -> Iterator[Measured]:
+def measure_small(protocol: Protocol) -> Iterator[Measured]:
     """On this CPU; nothing where there is no native library to measure."""
     if not native.is_available():
         return
@@ -35,7 +35,7 @@ def measure_small(rounds: int) -> Iterator[Measured]:
         assert error <= case.tolerance, f"{case.op} on {case.workload} is off by {error:.1e}"
         name = f"copy_bytes/{case.op}/{case.workload}"
         yield measure(
-            case.op, case.workload, {"ours": case.ours, "torch": case.torch}, device="cpu", rounds=rounds,
+            case.op, case.workload, {"ours": case.ours, "torch": case.torch}, protocol,
             floor_work=case.bytes, probes={} if case.bytes is None else {name: copy_probe(COPIED, "cpu")}, skipped=[],
         )  # fmt: skip
 
