@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from benchmarks.ops.results import keep, regressions
+from benchmarks.ops.picture import README, head_rows, svg, with_table
+from benchmarks.ops.results import RESULTS, keep, regressions
 
 
 def document(efficiency, *, ms=(9.0, 10.0, 11.0), time="2026-01-02T03:04:05+00:00", kind="a-machine", variant="ours"):
@@ -17,6 +18,13 @@ def document(efficiency, *, ms=(9.0, 10.0, 11.0), time="2026-01-02T03:04:05+00:0
 
 def test_no_committed_figures_have_fallen():
     assert regressions() == []
+
+
+def test_readme_and_picture_are_those_of_the_committed_figures():
+    files = sorted(RESULTS.glob("*/ops.json"))
+    assert files
+    assert with_table(README.read_text(), files) == README.read_text(), "run python -m benchmarks.ops.picture"
+    assert all((file.parent / "ops.svg").read_text() == svg(head_rows(file)) for file in files)
 
 
 @pytest.mark.parametrize(
