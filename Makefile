@@ -9,8 +9,8 @@ ARGS   ?=
 
 BIN    := $(VENV)/bin
 LOCK   := locks/$(STACK).txt
-SOURCES_OF_SETUP := $(LOCK) pyproject.toml CMakeLists.txt $(wildcard kernels/csrc/*)
-STAMP  := $(VENV)/.ready-$(shell { cat $(SOURCES_OF_SETUP); command -v cmake c++; } | cksum | cut -d' ' -f1)
+SOURCES_OF_SETUP := $(LOCK) pyproject.toml CMakeLists.txt $(wildcard kernels/csrc/*.* kernels/csrc/cuda/*.*)
+STAMP  := $(VENV)/.ready-$(shell { cat $(SOURCES_OF_SETUP); command -v cmake c++ nvcc; } | cksum | cut -d' ' -f1)
 
 .PHONY: setup train test study bench lint types clean
 
@@ -34,6 +34,9 @@ $(STAMP):
 	@rm -f $(VENV)/.ready-*
 	@find $(VENV)/lib -name 'libsrpo_native.so' | grep -q . && echo "set-up: native library built" || \
 	  echo "set-up: native library NOT built (needs cmake and a C++ compiler); its slower PyTorch twins are used"
+	@if command -v nvcc >/dev/null; then find $(VENV)/lib -name 'libsrpo_cuda.so' | grep -q . && \
+	  echo "set-up: CUDA library built" || \
+	  echo "set-up: CUDA library NOT built (nvcc failed); weights are synced by one copy a tensor"; fi
 	@touch $@
 
 train: setup
@@ -46,7 +49,7 @@ study: setup
 	$(BIN)/python -m benchmarks.study $(ARGS)
 
 bench: setup
-	$(BIN)/python -m benchmarks.bench_ops $(ARGS)
+	$(BIN)/srpo bench ops $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check

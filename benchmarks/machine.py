@@ -1,6 +1,8 @@
 """What every benchmark says about where its figures come from."""
 
+import os
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import torch
 
 
-def machine() -> dict[str, str | bool]:
+def machine() -> dict[str, str | bool | int]:
     """What a measurement was made with: processor, versions, commit, time."""
 
     def git(*arguments: str) -> str:
@@ -18,13 +20,23 @@ def machine() -> dict[str, str | bool]:
         return result.stdout.strip()
 
     return {
+        "kind": machine_kind(),
         "cpu": _cpu_name(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "commit": git("rev-parse", "--short", "HEAD"),
         "is_dirty": bool(git("status", "--porcelain")),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def machine_kind() -> str:
+    """A folder's name for machines whose figures may be compared: the GPU's, or the processor's with its cores."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{_cpu_name()} {os.cpu_count()} cores"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("(r)", "").replace("(tm)", "")).strip("-")
 
 
 def _cpu_name() -> str:

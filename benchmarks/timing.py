@@ -1,14 +1,13 @@
-"""The measuring protocol, once: two ways of doing the same thing, timed in turns in one process.
+"""The measuring protocol, once: ways of doing the same thing, timed in turns in one process.
 
-Wall time on a shared machine drifts by a factor of several within minutes, and both candidates of a round see the same
+Wall time on a shared machine drifts by a factor of several within minutes, and all candidates of a round see the same
 machine; so the ratio of a round is trusted, not the times. Each candidate is repeated until a timing is long against
-the clock, the order alternates from round to round, and medians with the middle 60 % of rounds are reported.
+the clock, the order moves on from round to round, and medians with the middle 60 % of rounds are reported.
 """
 
-import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -43,26 +42,53 @@ def compare(
     min_timing_s: float = 0.005,
 ) -> Comparison:
     """Time both in turns, `rounds` times, after one round that warms caches and finds the repetitions needed."""
-    repeats = {run: _repeats_for(run, min_timing_s) for run in (baseline, candidate)}
-    seconds: dict[Callable[[], object], list[float]] = {baseline: [], candidate: []}
-    for first, second in itertools.islice(itertools.cycle([(baseline, candidate), (candidate, baseline)]), rounds):
-        for run in (first, second):
-            seconds[run].append(_time(run, repeats[run]) / repeats[run])
-    ratios = [b / c for b, c in zip(seconds[baseline], seconds[candidate], strict=True)]
+    seconds = time_in_turns(
+        {"baseline": baseline, "candidate": candidate}, rounds=rounds, min_timing_s=min_timing_s,
+        clock=time.perf_counter, settle=lambda: None,
+    )  # fmt: skip
     return Comparison(
-        baseline_s=Spread.of(seconds[baseline]), candidate_s=Spread.of(seconds[candidate]), speedup=Spread.of(ratios)
-    )
+        baseline_s=Spread.of(seconds["baseline"]), candidate_s=Spread.of(seconds["candidate"]),
+        speedup=speedup(seconds["baseline"], seconds["candidate"]),
+    )  # fmt: skip
 
 
-def _repeats_for(run: Callable[[], object], min_timing_s: float) -> int:
+def time_in_turns(
+    runs: Mapping[str, Callable[[], object]], *, rounds: int, min_timing_s: float, clock: Callable[[], float],
+    settle: Callable[[], None],
+) -> dict[str, list[float]]:  # fmt: skip
+    """Seconds a call of each, one entry a round; in every round another one comes first.
+
+    clock: time.perf_counter, or for one thread on a machine under load time.process_time.
+    settle: waits until the work that a call has started is done, such as torch.cuda.synchronize.
+    """
+    repeats = {name: _repeats_for(run, min_timing_s, clock, settle) for name, run in runs.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    names = list(runs)
+    for round_ in range(rounds):
+        first = round_ % len(names)
+        for name in names[first:] + names[:first]:
+            seconds[name].append(_time(runs[name], repeats[name], clock, settle) / repeats[name])
+    return seconds
+
+
+def speedup(baseline_s: list[float], candidate_s: list[float]) -> Spread:
+    """How many times faster the candidate was, round by round."""
+    return Spread.of([b / c for b, c in zip(baseline_s, candidate_s, strict=True)])
+
+
+def _repeats_for(
+    run: Callable[[], object], min_timing_s: float, clock: Callable[[], float], settle: Callable[[], None]
+) -> int:
     repeats = 1
-    while _time(run, repeats) < min_timing_s:
+    while _time(run, repeats, clock, settle) < min_timing_s:
         repeats *= 2
     return repeats
 
 
-def _time(run: Callable[[], object], repeats: int) -> float:
-    start = time.perf_counter()
+def _time(run: Callable[[], object], repeats: int, clock: Callable[[], float], settle: Callable[[], None]) -> float:
+    settle()
+    start = clock()
     for _ in range(repeats):
         run()
-    return time.perf_counter() - start
+    settle()
+    return clock() - start

@@ -6,7 +6,7 @@ Shape letters: P prompts, G group size, T packed tokens of a micro-batch, S sequ
 I images, D hidden size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,25 @@ class Keys:
 
     def to(self, device: torch.device) -> "Keys":
         return Keys(rows=self.rows.to(device), cu_seqlens=self.cu_seqlens.to(device), max_seqlen=self.max_seqlen)
+
+    def with_loss_rows(self, chosen: Tensor) -> "MicroBatch":
+        """Only the chosen [R] bool of the loss rows; sequences keep their numbers, some without rows."""
+        counts = torch.bincount(self.sequence_of_row()[chosen], minlength=len(self.row_offsets) - 1)
+        rows = {name: getattr(self, name) for name in _FIELDS_OF_ROWS}
+        return replace(
+            self,
+            row_offsets=torch.nn.functional.pad(counts.cumsum(0), (1, 0)).int(),
+            **{name: values[chosen] for name, values in rows.items() if values is not None},
+        )
+
+    def sequence_of_row(self) -> Tensor:
+        """[R] int64."""
+        return torch.arange(len(self.row_offsets) - 1).repeat_interleave(self.row_offsets.diff())
+
+
+_FIELDS_OF_ROWS = (
+    "loss_rows", "labels", "advantages", "rollout_logprobs", "token_weights", "old_logprobs", "ref_logprobs"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

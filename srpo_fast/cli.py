@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,6 +108,20 @@ def estimate(options: argparse.Namespace) -> int:
     return 0
 
 
+def bench(options: argparse.Namespace) -> int:
+    """Measures operations against other ways of doing the same; needs a checkout of the sources."""
+    checkout = Path(__file__).parent.parent
+    module = f"benchmarks.{options.subject}"
+    if not (checkout / "benchmarks" / options.subject / "__main__.py").is_file():
+        raise UserError(
+            f"{module} is not installed with the package: clone the sources, `make setup`, then run it there"
+        )
+    # another process: nothing here imports benchmarks, and it must not have what suits a run on CPUs and no measurement
+    environment = {k: v for k, v in os.environ.items() if k not in ("TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS")}
+    arguments = [sys.executable, "-m", module, *options.arguments]
+    return subprocess.run(arguments, cwd=checkout, env=environment, check=False).returncode
+
+
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="srpo", description="SRPO for Qwen2.5-VL")
     commands = root.add_subparsers(required=True, metavar="command")
@@ -165,6 +180,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--assume", action="append", default=[], metavar="name=value", help="replaces an assumption")
     command.add_argument("--json", action="store_true", help="print one JSON document instead")
     command.set_defaults(run_command=estimate)
+
+    command = commands.add_parser("bench", help=bench.__doc__)
+    command.add_argument("subject", choices=["ops"], help="ops: the head and the operations it is made of")
+    command.add_argument("arguments", nargs=argparse.REMAINDER, help="of the subject; -h shows them")
+    command.set_defaults(run_command=bench)
     return root
 
 

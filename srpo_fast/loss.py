@@ -1,4 +1,4 @@
-"""What an update minimises, as pure functions of one micro-batch's logits.
+"""What an update minimises, as pure functions of one micro-batch's hidden states and the head.
 
 Normalisation is global and comes first: every loss token carries its share of the whole batch's loss (`token_weights`),
 so the loss and its gradient are plain sums over micro-batches and ranks, however these are cut.
@@ -11,32 +11,27 @@ group's mean as the baseline, and advantage.scale=batch_std where its whitened a
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
-from torch.distributed import ProcessGroup
 
 from srpo_fast.batch import MicroBatch, TrainingSequence
 from srpo_fast.config import LossConfig
-from srpo_kernels import Objective, srpo_objective
-from srpo_kernels.reference import (
-    vocab_parallel_token_logprobs,
-    vocab_parallel_token_logprobs_and_entropy,
-)
+from srpo_kernels import Objective, ObjectiveRows, VocabShard, cross_entropy_head, head_logprobs, srpo_head
+from srpo_kernels.reference import live_rows
 
 Metrics = dict[str, Tensor]  # sums over tokens, or maxima: is_maximum
 Normalizer = Literal["completion", "token", "constant"]
-LossFunction = Callable[[MicroBatch, Tensor, "Head"], tuple[Tensor, Metrics]]
+LossFunction = Callable[[MicroBatch, Tensor, "Head"], tuple[Tensor, Metrics]]  # of hidden states [T, D]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """Where this rank's logits [R, V_tp] lie in the vocabulary, and what sampling did to them."""
+    """The output layer, this rank's rows of it."""
 
-    vocab_start: int
-    group: ProcessGroup | None  # tensor-parallel; None: the vocabulary is whole
-    banned_ids: Tensor  # [B] int64, never sampled; a token that the engine gives -100
-    temperature: float
+    weight: Tensor  # [V_tp, D]
+    weight_grad: Tensor | None  # [V_tp, D] fp32, where its gradient is summed; None: autograd has it, if it is wanted
+    vocab: VocabShard
 
 
 def _by_completion(lengths: list[int], max_tokens: int) -> list[float]:
@@ -89,37 +84,36 @@ def srpo_loss(objective: Objective) -> LossFunction:
     return partial(_srpo_loss, objective)
 
 
-def _srpo_loss(objective: Objective, batch: MicroBatch, logits: Tensor, head: Head) -> tuple[Tensor, Metrics]:
-    logprobs, entropy = vocab_parallel_token_logprobs_and_entropy(logits, batch.labels, **_options(head))
-    loss, metrics = srpo_objective(
-        logprobs,
-        logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs,
-        batch.rollout_logprobs,
-        batch.advantages,
-        batch.token_weights,
-        objective=objective,
-        row_offsets=batch.row_offsets,
-        ref_logprobs=batch.ref_logprobs,
-        entropy=entropy,
-    )
-    return loss, metrics | {"loss": loss.detach().clone()}
+def _srpo_loss(objective: Objective, batch: MicroBatch, hidden: Tensor, head: Head) -> tuple[Tensor, Metrics]:
+    output = srpo_head(
+        hidden, head.weight, batch.loss_rows, batch.labels, _objective_rows(batch), objective=objective,
+        vocab=head.vocab, weight_grad=head.weight_grad,
+    )  # fmt: skip
+    return output.loss, output.metrics | {"loss": output.loss.detach().clone()}
 
 
-def supervised_loss(batch: MicroBatch, logits: Tensor, head: Head) -> tuple[Tensor, Metrics]:
+def trained_rows(batch: MicroBatch, objective: Objective) -> MicroBatch:
+    """Without the loss rows that can have no gradient; on the host, where finding them keeps no GPU waiting."""
+    return batch.with_loss_rows(live_rows(_objective_rows(batch), objective))
+
+
+def _objective_rows(batch: MicroBatch) -> ObjectiveRows:
+    return ObjectiveRows(**{field.name: getattr(batch, field.name) for field in fields(ObjectiveRows)})
+
+
+def supervised_loss(batch: MicroBatch, hidden: Tensor, head: Head) -> tuple[Tensor, Metrics]:
     """Next-token cross-entropy (paper eq 1), whatever the temperature of sampling."""
-    logprobs = vocab_parallel_token_logprobs(logits, batch.labels, **_options(replace(head, temperature=1.0)))
-    loss = -(logprobs * batch.token_weights).sum()
-    return loss, {"loss": loss.detach().clone(), "tokens": (batch.token_weights > 0).sum().to(loss.dtype)}
+    output = cross_entropy_head(
+        hidden, head.weight, batch.loss_rows, batch.labels, batch.token_weights,
+        vocab=replace(head.vocab, temperature=1.0), weight_grad=head.weight_grad,
+    )  # fmt: skip
+    return output.loss, output.metrics | {"loss": output.loss.detach().clone()}
 
 
-def logprobs_only(batch: MicroBatch, logits: Tensor, head: Head) -> tuple[Tensor, Metrics]:
+def logprobs_only(batch: MicroBatch, hidden: Tensor, head: Head) -> tuple[Tensor, Metrics]:
     """No loss: the log-probs of the labels, for later updates to compare with."""
-    logprobs = vocab_parallel_token_logprobs(logits, batch.labels, **_options(head))
+    logprobs, _ = head_logprobs(hidden, head.weight, batch.loss_rows, batch.labels, vocab=head.vocab)
     return logprobs.new_zeros(()), {"logprobs": logprobs}
-
-
-def _options(head: Head) -> dict[str, Any]:
-    return {field.name: getattr(head, field.name) for field in fields(head)}
 
 
 def with_token_weights(

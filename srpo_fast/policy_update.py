@@ -8,7 +8,7 @@ from torch import Tensor
 
 from srpo_fast.batch import TrainingSequence
 from srpo_fast.config import Config
-from srpo_fast.loss import is_maximum, objective_of, srpo_loss, with_token_weights
+from srpo_fast.loss import is_maximum, objective_of, srpo_loss, trained_rows, with_token_weights
 from srpo_fast.packing import PackedBatch, Packer
 from srpo_fast.parallel import Parallel, sum_over_world
 from srpo_fast.policy import Policy
@@ -35,7 +35,8 @@ def update_policy(
     """
     optimizer, objective = config.optimizer, objective_of(config.loss)
     updates = _updates(sequences, config, objective)
-    batches = [_with_logprobs(policy, pack(members), objective, several=len(updates) > 1) for members in updates]
+    packed = [_trained(pack(members), objective) for members in updates]
+    batches = [_with_logprobs(policy, batch, objective, several=len(updates) > 1) for batch in packed]
     lr = learning_rate(step, config.steps, optimizer.lr, optimizer.warmup_steps, optimizer.decay_share)
     totals: dict[str, float] = {}
     grad_norms = []
@@ -59,6 +60,10 @@ def _updates(
     if not objective.trains_zero_advantage:
         weighted = [without_zero_advantage(share) for share in weighted]
     return [share for share in weighted if share]
+
+
+def _trained(batch: PackedBatch, objective: Objective) -> PackedBatch:
+    return replace(batch, micro_batches=tuple(trained_rows(m, objective) for m in batch.micro_batches))
 
 
 def _with_logprobs(policy: Policy, batch: PackedBatch, objective: Objective, *, several: bool) -> PackedBatch:

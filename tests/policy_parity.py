@@ -87,14 +87,14 @@ def transformers_parity(model_dir: Path, banned: Tensor, dtype: torch.dtype = to
 def recording(loss: LossFunction, rows: dict[float, Tensor]) -> LossFunction:
     """The loss, leaving in `rows` the whole logits of every loss row that this rank scores."""
 
-    def record(batch: MicroBatch, logits: Tensor, head: Head) -> Any:
-        whole = logits.detach()
-        if head.group is not None:
-            shards = [torch.empty_like(whole) for _ in range(head.group.size())]
-            dist.all_gather(shards, whole.contiguous(), group=head.group)
+    def record(batch: MicroBatch, hidden: Tensor, head: Head) -> Any:
+        whole, group = hidden.detach()[batch.loss_rows] @ head.weight.detach().T, head.vocab.group
+        if group is not None:
+            shards = [torch.empty_like(whole) for _ in range(group.size())]
+            dist.all_gather(shards, whole.contiguous(), group=group)
             whole = torch.cat(shards, dim=1)
         rows.update(zip(batch.rollout_logprobs.tolist(), whole.clone(), strict=True))
-        return loss(batch, logits, head)
+        return loss(batch, hidden, head)
 
     return record
 

@@ -1,5 +1,7 @@
 """The `srpo` command: what it hands on, and how it says no."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from srpo_fast import cli
@@ -61,3 +63,27 @@ def test_validate_names_everything_that_is_not_there(capsys):
     assert cli.main(["validate", str(DEFAULT_CONFIG), *overrides]) == 2
     said = capsys.readouterr().err
     assert "model.path /nowhere/model, cold_start.data /nowhere/sft.json" in said
+
+
+def test_bench_hands_its_arguments_on_and_its_exit_code_back(monkeypatch):
+    calls = []
+
+    def run(arguments, **options):
+        calls.append((arguments, options["cwd"]))
+        assert not {"TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS"} & options["env"].keys()
+        return SimpleNamespace(returncode=3)
+
+    monkeypatch.setattr(cli.subprocess, "run", run)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert cli.main(["bench", "ops", "--json", "--workload", "tiny"]) == 3
+    [(arguments, folder)] = calls
+    assert arguments[1:] == ["-m", "benchmarks.ops", "--json", "--workload", "tiny"]
+    assert (folder / "benchmarks" / "ops" / "__main__.py").is_file()
+
+
+def test_bench_outside_a_checkout_is_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "srpo_fast" / "cli.py"))
+    assert cli.main(["bench", "ops"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: benchmarks.ops is not installed with the package")
+    assert error.count("\n") == 1

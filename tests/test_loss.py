@@ -19,15 +19,18 @@ from srpo_fast.loss import (
     srpo_loss,
     supervised_loss,
     token_weights,
+    trained_rows,
     with_token_weights,
 )
 from srpo_fast.model_shape import PUBLISHED
 from srpo_fast.packing import pack
 from srpo_fast.sequences import without_zero_advantage
-from srpo_kernels import Objective
+from srpo_kernels import Objective, VocabShard
 
 VOCAB = 32
-HEAD = Head(vocab_start=0, group=None, banned_ids=torch.tensor([], dtype=torch.int64), temperature=1.0)
+# the policy's hidden states are its logits
+HEAD = Head(weight=torch.eye(VOCAB, dtype=torch.float64), weight_grad=None, vocab=VocabShard())
+COOLER = replace(HEAD, vocab=VocabShard(temperature=0.5))
 
 
 def make_sequence(number: int, length: int, advantage: float) -> TrainingSequence:
@@ -70,7 +73,7 @@ def loss_and_gradient(micro_batches, loss: LossFunction, head: Head = HEAD) -> t
     """The update's loss and its gradient in the table, summed over micro-batches."""
     table, total = table_model(), 0.0
     for batch in micro_batches:
-        part, _ = loss(batch, table[batch.input_ids[batch.loss_rows]], head)
+        part, _ = loss(batch, table[batch.input_ids], head)
         part.backward()
         total += float(part.detach())
     assert table.grad is not None
@@ -140,6 +143,29 @@ def test_sequences_without_advantage_can_be_left_out():
     assert (short_gradient - gradient).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize(
+    ("settings", "dropped"),
+    [(LossConfig(), [1, 2]), (LossConfig(ratio="sequence"), []), (LossConfig(kl_coef=0.1), [1])],
+    ids=["tokens", "sequences", "kl"],
+)
+def test_rows_that_cannot_train_are_dropped_on_the_host(settings, dropped):
+    """Row 1 has no weight, row 2 no advantage; an objective of sequences keeps both beside live rows."""
+    sequence = replace(make_sequence(1, 4, 1.0), loss_mask=(True,) * 4, token_weight=0.25)
+    (batch,) = packed([sequence, replace(make_sequence(2, 2, 1.0), loss_mask=(True, True), token_weight=0.0)])
+    weights, advantages = batch.token_weights.clone(), batch.advantages.clone()
+    weights[1], advantages[2] = 0.0, 0.0
+    batch = replace(batch, token_weights=weights, advantages=advantages, ref_logprobs=batch.rollout_logprobs + 0.1)
+    objective = objective_of(settings)
+    kept = trained_rows(batch, objective)
+    is_live = [row not in dropped for row in range(4)]
+    assert kept.loss_rows.tolist() == batch.loss_rows[:4][torch.tensor(is_live)].tolist()
+    assert kept.row_offsets.tolist() == [0, sum(is_live), sum(is_live)]
+    whole, gradient = loss_and_gradient([batch], srpo_loss(objective))
+    short, short_gradient = loss_and_gradient([kept], srpo_loss(objective))
+    assert short == pytest.approx(whole, abs=1e-12)
+    assert torch.equal(short_gradient, gradient)
+
+
 def test_a_rank_that_idles_changes_nothing():
     loss = srpo_loss(objective_of(LossConfig()))
     sequences = with_token_weights([make_sequence(1, 5, 1.0)], "token")
@@ -155,12 +181,13 @@ def test_the_loss_of_one_token_by_hand():
         make_sequence(1, 1, 2.0), completion_ids=(0,), loss_mask=(True,), rollout_logprobs=(-4.0,), token_weight=0.5
     )
     (batch,) = packed([sequence])
-    logits = torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
-    loss, metrics = srpo_loss(objective_of(LossConfig(importance="none")))(batch, logits, HEAD)
+    logits = torch.zeros(len(batch.input_ids), 4, dtype=torch.float64, requires_grad=True)
+    head = replace(HEAD, weight=torch.eye(4, dtype=torch.float64))
+    loss, metrics = srpo_loss(objective_of(LossConfig(importance="none")))(batch, logits, head)
     loss.backward()
     assert loss.item() == pytest.approx(-1.0)
     assert logits.grad is not None
-    assert logits.grad[0].tolist() == pytest.approx([-0.75, 0.25, 0.25, 0.25])
+    assert logits.grad[int(batch.loss_rows)].tolist() == pytest.approx([-0.75, 0.25, 0.25, 0.25])
     assert metrics["tokens"] == 1
     assert metrics["entropy"].item() == pytest.approx(math.log(4))
     assert metrics["mismatch_abs"].item() == pytest.approx(4.0 - math.log(4))
@@ -173,14 +200,14 @@ def test_a_token_the_engine_thought_unlikely_is_corrected_up_to_the_cap(cap, cor
     )
     (batch,) = packed([sequence])
     loss_of = srpo_loss(objective_of(LossConfig(importance_cap=cap)))
-    loss, _ = loss_of(batch, torch.zeros(1, VOCAB, dtype=torch.float64), HEAD)
+    loss, _ = loss_of(batch, torch.zeros(len(batch.input_ids), VOCAB, dtype=torch.float64), HEAD)
     assert loss.item() == pytest.approx(-correction, rel=1e-6)
 
 
 def test_a_later_update_is_clipped_against_the_log_probs_its_step_began_with():
     sequence = replace(make_sequence(1, 1, 1.0), loss_mask=(True,), rollout_logprobs=(-9.0,), token_weight=1.0)
     (batch,) = packed([sequence])
-    logits = torch.zeros(1, VOCAB, dtype=torch.float64, requires_grad=True)
+    logits = torch.zeros(len(batch.input_ids), VOCAB, dtype=torch.float64, requires_grad=True)
     moved = replace(batch, old_logprobs=torch.tensor([-math.log(VOCAB) - math.log(1.5)]))  # ratio 1.5
     loss, metrics = srpo_loss(objective_of(LossConfig(importance_cap=1.0, clip_high=0.2)))(moved, logits, HEAD)
     loss.backward()
@@ -191,7 +218,7 @@ def test_a_later_update_is_clipped_against_the_log_probs_its_step_began_with():
 
 
 def test_banned_tokens_are_no_part_of_the_distribution():
-    banned = replace(HEAD, banned_ids=torch.tensor([3, 17]))
+    banned = replace(HEAD, vocab=VocabShard(banned_columns=torch.tensor([3, 17])))
     sequences = with_token_weights(make_sequences(), "token")
     clean = [replace(s, completion_ids=tuple(4 if t in (3, 17) else t for t in s.completion_ids)) for s in sequences]
     _, gradient = loss_and_gradient(packed(clean), supervised_loss, banned)
@@ -201,9 +228,9 @@ def test_banned_tokens_are_no_part_of_the_distribution():
 
 def test_the_policy_is_compared_at_the_sampling_temperature():
     (batch,) = packed(with_token_weights(make_sequences(), "token"))
-    logits = table_model()[batch.input_ids[batch.loss_rows]]
-    _, metrics = logprobs_only(batch, logits, replace(HEAD, temperature=0.5))
-    expected = F.log_softmax(logits * 2, dim=-1).gather(1, batch.labels[:, None])[:, 0]
+    logits = table_model()[batch.input_ids]
+    _, metrics = logprobs_only(batch, logits, COOLER)
+    expected = F.log_softmax(logits[batch.loss_rows] * 2, dim=-1).gather(1, batch.labels[:, None])[:, 0]
     assert (metrics["logprobs"] - expected).abs().max() < 1e-12
 
 
@@ -221,7 +248,7 @@ def test_the_supervised_loss_is_the_mean_cross_entropy_over_all_tokens():
 
 
 def test_the_supervised_loss_does_not_know_the_sampling_temperature():
-    batches = packed(make_sequences())
-    assert loss_and_gradient(batches, supervised_loss, replace(HEAD, temperature=0.5))[0] == pytest.approx(
+    batches = packed(with_token_weights(make_sequences(), "token"))
+    assert loss_and_gradient(batches, supervised_loss, COOLER)[0] == pytest.approx(
         loss_and_gradient(batches, supervised_loss)[0], abs=1e-7
     )

@@ -113,7 +113,8 @@ def test_logits_of_packed_prompts_are_transformers(policy, one_process, untraine
     (batch,) = packer(untrained_model, one_process, 4096)(sequences).micro_batches
     prompts = packer(untrained_model, one_process, 4096)(sequences).image_prompts
     with torch.no_grad():
-        logits = policy.language_model[0](batch, policy.vision.encode(prompts))
+        hidden = policy.language_model[0](batch, policy.vision.encode(prompts))
+        logits = hidden[batch.loss_rows] @ policy.language_model[0].head_weight.T
         expected = []
         order = sorted(sequences, key=lambda s: len(s.prompt.token_ids) + len(s.completion_ids), reverse=True)
         for sequence in order:
@@ -128,7 +129,7 @@ def test_every_gradient_is_transformers_autograd(policy, one_process, untrained_
     metrics = policy.forward_backward(packer(untrained_model, one_process, 200)(sequences), SRPO)
     loss = torch.zeros(())
     for s in sequences:
-        logprobs = hf_logprobs(hf_model, s, policy.head.banned_ids)
+        logprobs = hf_logprobs(hf_model, s, policy.vocab.banned_columns)
         rollout = torch.tensor([p for p, m in zip(s.rollout_logprobs, s.loss_mask, strict=True) if m])
         correction = (logprobs.detach() - rollout).exp().clamp(max=2.0)
         loss = loss - s.token_weight * s.advantage * (correction * (logprobs - logprobs.detach()).exp()).sum()
@@ -158,7 +159,7 @@ def test_log_probs_see_the_images(policy, one_process, untrained_model, sequence
     found = logprobs_by_sequence(policy, sequences, packer(untrained_model, one_process, 4096)(sequences))
     with torch.no_grad():
         for sequence in sequences:
-            expected = hf_logprobs(hf_model, sequence, policy.head.banned_ids)
+            expected = hf_logprobs(hf_model, sequence, policy.vocab.banned_columns)
             assert (found[sequence.completion_ids] - expected).abs().max() < 1e-5
 
 
@@ -291,7 +292,7 @@ def test_the_export_is_the_policy(fresh_policy, one_process, untrained_model, se
     found = logprobs_by_sequence(fresh_policy, sequences, packer(untrained_model, one_process, 4096)(sequences))
     with torch.no_grad():
         for sequence in sequences:
-            expected = hf_logprobs(model, sequence, fresh_policy.head.banned_ids)
+            expected = hf_logprobs(model, sequence, fresh_policy.vocab.banned_columns)
             assert (found[sequence.completion_ids] - expected).abs().max() < 1e-5
 
 

@@ -221,7 +221,8 @@ def _icepop(mismatch: Tensor, row_offsets: Tensor, o: Objective) -> Tensor:
     return torch.where((weight >= o.importance_floor) & (weight <= o.importance_cap), weight, 0.0)
 
 
-def _sequence_mask(mismatch: Tensor, row_offsets: Tensor, o: Objective) -> Tensor:
+def sequence_mask(mismatch: Tensor, row_offsets: Tensor, o: Objective) -> Tensor:
+    """[R]: 1, or 0 in sequences whose mean log-ratio `mismatch` [R] of policy to engine is out of bounds."""
     mean = _bounded(sequence_means(mismatch, row_offsets)).exp()
     return ((mean >= o.importance_floor) & (mean <= o.importance_cap)).to(mismatch.dtype)
 
@@ -230,5 +231,5 @@ _CORRECTIONS: dict[Importance, Callable[[Tensor, Tensor, Objective], Tensor]] = 
     "none": _uncorrected,
     "truncate": _truncated,
     "icepop": _icepop,
-    "sequence_mask": _sequence_mask,
+    "sequence_mask": sequence_mask,
 }

@@ -86,8 +86,8 @@ def _harmful() -> Iterator[Finding]:
 
 
 def _native_library() -> Finding:
-    if native.library_path():
-        return ok("native library", str(native.library_path()))
+    if native.find(native.FILE_NAME):
+        return ok("native library", str(native.find(native.FILE_NAME)))
     remedy = "install cmake and a C++ compiler, then run `make setup`"
     return warning("native library", "was not built: slower PyTorch twins are used", remedy)
 

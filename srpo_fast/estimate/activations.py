@@ -75,22 +75,15 @@ def _norms(job: Job, batch: MicroBatchSize) -> float:
 
 
 def loss_peak(job: Job, batch: MicroBatchSize) -> float:
-    """Bytes at the top of the loss.
+    """4 n V / t + (e + 2 o) n D + e R D: bytes at the top of the head, which takes n of the R loss rows at a time.
 
-    In chunks: fp32 logits and their gradient of one chunk, and fp32 gradients of all its rows' hidden states; the
-    gradient of the head's weight is added where it stays.
+    There are a chunk's logits in fp32, whose gradient takes their place; its hidden states and their gradient, in
+    operands of o bytes; gradients of the rows so far. The weight's gradient is summed where it stays. A CPU multiplies
+    in fp32 and copies a bf16 weight for it: 4 V D / t.
     """
-    if job.head_chunk is None:
-        return loss_of_all_rows(job, batch)
-    rows = min(job.head_chunk, batch.loss_rows)
-    columns = job.shape.text.vocab / job.layout.tp
-    return (4 + job.bytes_a_weight) * rows * columns + 4 * batch.loss_rows * job.shape.text.hidden
-
-
-def loss_of_all_rows(job: Job, batch: MicroBatchSize) -> float:
-    """(e + 16) R V / t: logits, and four fp32 tensors of their size.
-
-    They are the sampling scores, their exponentials (kept), the probabilities and the terms of the entropy. Measured
-    on the CPU: 20.0 bytes an element in fp32, 18.0 in bf16; the backward pass needs 12.
-    """
-    return (job.bytes_a_weight + 16) * batch.loss_rows * job.shape.text.vocab / job.layout.tp
+    text, e = job.shape.text, job.bytes_a_weight
+    rows, columns = min(job.head_chunk, batch.loss_rows), text.vocab / job.layout.tp
+    operand = 4 if job.gpu.is_cpu else e
+    copied_weight = 4 * columns * text.hidden if operand != e else 0
+    of_chunk = rows * (4 * columns + 2 * operand * text.hidden + e * text.hidden)
+    return of_chunk + e * batch.loss_rows * text.hidden + copied_weight

@@ -28,7 +28,7 @@ class Job:
     distributed_optimizer: bool
     train_vision: bool
     kl: bool  # against reference weights kept on the host
-    head_chunk: int | None = None  # rows of logits that exist at a time; None: all of a micro-batch
+    head_chunk: int  # rows of logits that exist at a time
 
     @property
     def bytes_a_weight(self) -> int:
@@ -104,6 +104,12 @@ class MicroBatchSize:
     padded_tokens: float  # sequences times the longest: what the CPU's attention works on
 
 
+def head_chunk(columns: int, *, is_cpu: bool) -> int:
+    """As chunk_rows of srpo_kernels, which cannot be imported without torch."""
+    least, size = (64, 24 * 2**20) if is_cpu else (4096, 512 * 2**20)
+    return max(least, size // (4 * columns))
+
+
 def make_job(config: Config, shape: ModelShape, gpu: Gpu, gpus: int, memory_gib: float, a: Assumptions) -> Job:
     """Raises UserError where the layout cannot be."""
     parallel = config.parallel
@@ -117,4 +123,5 @@ def make_job(config: Config, shape: ModelShape, gpu: Gpu, gpus: int, memory_gib:
         distributed_optimizer=parallel.distributed_optimizer,
         train_vision=config.model.train_vision,
         kl=config.loss.kl_coef > 0,
+        head_chunk=head_chunk(shape.text.vocab // layout.tp, is_cpu=gpu.is_cpu),
     )  # fmt: skip

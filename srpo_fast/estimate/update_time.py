@@ -73,12 +73,16 @@ def mlp_share(text: TextShape) -> float:
 
 
 def elementwise(job: Job) -> float:
-    """What layers make outside products is written and read once, its gradients too; so are the loss's tensors."""
+    """What layers make outside products is written and read once, its gradients too.
+
+    Logits are read for their statistics, and read and overwritten by their gradient: 8 + e bytes.
+    """
     layout = job.layout
     tokens = job.trained_tokens / layout.cp
     batch = MicroBatchSize(tokens=tokens, loss_rows=job.trained_rows / layout.cp, padded_tokens=tokens)
     layers = activations.made_in_layer(job, batch) * layout.layers
-    return (4 * layers + 2 * activations.loss_of_all_rows(job, batch)) / layout.pp / bandwidth(job)
+    logits = (8 + job.bytes_a_weight) * batch.loss_rows * job.shape.text.vocab / layout.tp
+    return (4 * layers + logits) / layout.pp / bandwidth(job)
 
 
 def sums_over_tp(job: Job) -> float:

@@ -25,6 +25,7 @@ from srpo_fast.config import ConfigError
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy.attention import VarlenCoreAttention, packing_of
 from srpo_fast.policy.self_attention import QKVOrderedSelfAttention
+from srpo_kernels import VocabShard
 
 
 class RMSNorm(nn.Module):
@@ -46,7 +47,7 @@ class LanguageModel(GPTModel):
     parallel: Parallel
 
     def forward(self, batch: MicroBatch, image_features: Tensor | None) -> Tensor:  # type: ignore[override]
-        """Hidden states [T, 1, D] for the next stage, or from the last stage logits [R, V_tp] of batch.loss_rows.
+        """Hidden states [T, 1, D] for the next stage, or from the last stage those [T, D] of all tokens for the head.
 
         batch: this rank's share. image_features: [F, D] of the step; the first stage replaces image tokens by them.
         """
@@ -57,7 +58,13 @@ class LanguageModel(GPTModel):
             attention_mask=None,
             packed_seq_params=packing_of(batch, angles, self.config.params_dtype, self.parallel),
         )
-        return self._logits(hidden, batch.loss_rows) if self.post_process else hidden
+        return self._for_head(hidden) if self.post_process else hidden
+
+    @property
+    def head_weight(self) -> nn.Parameter:
+        """[V_tp, D], of the last stage."""
+        tied = self.share_embeddings_and_output_weights
+        return self.shared_embedding_or_output_weight() if tied else self.output_layer.weight
 
     def _embed(self, batch: MicroBatch, image_features: Tensor | None) -> Tensor:
         embedded = self.embedding(input_ids=batch.input_ids[None], position_ids=None)
@@ -73,17 +80,15 @@ class LanguageModel(GPTModel):
         angles = [row[:, None] * f for row, f in zip(position_ids.float(), frequencies, strict=True)]
         return torch.cat(angles * 2, dim=-1)
 
-    def _logits(self, hidden: Tensor, loss_rows: Tensor) -> Tensor:
-        """Rows without a loss never reach the head. Every rank's gradient is that of its own part of the loss."""
+    def _for_head(self, hidden: Tensor) -> Tensor:
+        """[T, D] on every rank. A rank's gradient is that of its own columns and loss rows: backward adds them up."""
         if self.config.sequence_parallel:
             hidden = gather_from_sequence_parallel_region(hidden)
         if self.parallel.cp > 1:
             hidden = gather_from_sequence_parallel_region(hidden, group=parallel_state.get_context_parallel_group())
-        rows = hidden[:, 0].index_select(0, loss_rows)
         if not self.config.sequence_parallel:
-            rows = copy_to_tensor_model_parallel_region(rows)
-        tied = self.share_embeddings_and_output_weights
-        return F.linear(rows, self.shared_embedding_or_output_weight() if tied else self.output_layer.weight)
+            hidden = copy_to_tensor_model_parallel_region(hidden)
+        return hidden[:, 0]
 
 
 def build_language_model(
@@ -118,6 +123,19 @@ def _build_chunk(t: Any, config: TransformerConfig, parallel: Parallel, chunk: i
     )
     model.parallel = parallel
     return model
+
+
+def vocab_shard(vocab_size: int, banned_ids: tuple[int, ...], temperature: float, parallel: Parallel) -> VocabShard:
+    """This rank's columns of the vocabulary, the banned ones numbered within them."""
+    columns = vocab_size // parallel.tp
+    start = parallel.tp_rank * columns
+    banned = [token - start for token in banned_ids if start <= token < start + columns]
+    return VocabShard(
+        start=start,
+        temperature=temperature,
+        banned_columns=torch.tensor(banned, dtype=torch.int64, device=parallel.device) if banned else None,
+        group=parallel_state.get_tensor_model_parallel_group() if parallel.tp > 1 else None,
+    )
 
 
 def layers_of_stages(layers: int, stages: int) -> list[int]:

@@ -22,7 +22,7 @@ from srpo_fast.parallel import Parallel, max_over_world, sum_over_world
 from srpo_fast.policy import cpu_shim
 from srpo_fast.policy.hf_directory import HFDirectory, torch_dtype
 from srpo_fast.policy.hf_weights import HFWeights
-from srpo_fast.policy.language_model import LanguageModel, build_language_model
+from srpo_fast.policy.language_model import LanguageModel, build_language_model, vocab_shard
 from srpo_fast.policy.megatron_start import start_megatron
 from srpo_fast.policy.optimizer import make_optimizer
 from srpo_fast.policy.reference import host_copy, swapped_in
@@ -64,12 +64,7 @@ class Policy:
             if train_vision:
                 chunks[0].visual = self.vision.module  # a part of what is trained, saved and synced
         self._ddp = [self._wrap(chunk) for chunk in chunks]
-        self.head = Head(
-            vocab_start=parallel.tp_rank * (text_config.vocab_size // parallel.tp),
-            group=parallel_state.get_tensor_model_parallel_group() if parallel.tp > 1 else None,
-            banned_ids=torch.tensor(banned_ids, dtype=torch.int64, device=parallel.device),
-            temperature=temperature,
-        )
+        self.vocab = vocab_shard(text_config.vocab_size, banned_ids, temperature, parallel)
 
     # --- training ---
 
@@ -130,7 +125,7 @@ class Policy:
         def forward(batches: Iterator[MicroBatch], model: Any) -> tuple[Tensor, Any]:
             micro_batch = next(batches).to(self.parallel.device)
             output = model(micro_batch, features)
-            return output, lambda logits: _with_count(*loss(micro_batch, logits, self.head))
+            return output, lambda hidden: _with_count(*loss(micro_batch, hidden, self._head(forward_only=forward_only)))
 
         micro_batches, tokens = self._scheduled(batch.micro_batches)
         return get_forward_backward_func()(
@@ -142,6 +137,12 @@ class Policy:
             micro_batch_size=1,
             forward_only=forward_only,
         )
+
+    def _head(self, *, forward_only: bool) -> Head:
+        """The last stage's. Its gradient is added where Megatron sums gradients, which `grad_added_to_main_grad` must
+        not say: a tied embedding's own gradient is still to be added there when autograd has it."""
+        weight = self.language_model[-1].head_weight
+        return Head(weight=weight, weight_grad=None if forward_only else weight.main_grad, vocab=self.vocab)
 
     def _scheduled(self, micro_batches: Sequence[MicroBatch]) -> tuple[list[MicroBatch], int]:
         """This rank's shares of them, and the tokens of each before they were shared.

@@ -4,7 +4,7 @@ Tokens are padded to what the ranks divide evenly, then cut into one contiguous 
 are dealt out by whole sequences instead, so that an objective over sequences finds all of its rows on one rank.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +12,6 @@ from torch import Tensor
 
 from srpo_fast.batch import Keys, MicroBatch
 from srpo_fast.parallel import Parallel
-
-_NOT_LOSS_ROWS = {
-    "input_ids", "position_ids", "cu_seqlens", "max_seqlen", "image_rows", "feature_rows", "row_offsets", "keys"
-}  # fmt: skip
 
 
 def padded_length(tokens: int, parallel: Parallel) -> int:
@@ -42,16 +38,12 @@ def share_of_rank(batch: MicroBatch, parallel: Parallel, at_least: int = 0) -> M
         image_rows=batch.image_rows[images] - start,
         feature_rows=batch.feature_rows[images],
     )
-    return _with_loss_rows(batch, loss_rows_of_rank(batch, parallel))
+    return batch.with_loss_rows(loss_rows_of_rank(batch, parallel))
 
 
 def loss_rows_of_rank(batch: MicroBatch, parallel: Parallel) -> Tensor:
     """[R] bool: the loss rows of the sequences that this context-parallel rank scores, every cp-th one."""
-    return _sequence_of_row(batch) % parallel.cp == parallel.cp_rank
-
-
-def _sequence_of_row(batch: MicroBatch) -> Tensor:
-    return torch.arange(len(batch.row_offsets) - 1).repeat_interleave(batch.row_offsets.diff())
+    return batch.sequence_of_row() % parallel.cp == parallel.cp_rank
 
 
 def empty_like(batch: MicroBatch) -> MicroBatch:
@@ -62,7 +54,7 @@ def empty_like(batch: MicroBatch) -> MicroBatch:
         cu_seqlens=torch.tensor([0, 1], dtype=torch.int32), image_rows=nothing, feature_rows=nothing,
         keys=None,
     )  # fmt: skip
-    return _with_loss_rows(one, torch.zeros(len(batch.loss_rows), dtype=torch.bool))
+    return one.with_loss_rows(torch.zeros(len(batch.loss_rows), dtype=torch.bool))
 
 
 def _padded(batch: MicroBatch, length: int) -> MicroBatch:
@@ -84,17 +76,6 @@ def _padded_keys(keys: Keys, end: int, ends: Tensor) -> Keys:
     """Padding attends to itself."""
     rows = torch.cat([keys.rows, torch.arange(end, int(ends[-1]))])
     return replace(keys, rows=rows, cu_seqlens=torch.cat([keys.cu_seqlens, keys.cu_seqlens[-1] + ends - end]))
-
-
-def _with_loss_rows(batch: MicroBatch, chosen: Tensor) -> MicroBatch:
-    """Only the chosen [R] bool of every per-row field; sequences keep their numbers, some without rows."""
-    rows = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name not in _NOT_LOSS_ROWS}
-    counts = torch.bincount(_sequence_of_row(batch)[chosen], minlength=len(batch.row_offsets) - 1)
-    return replace(
-        batch,
-        row_offsets=F.pad(counts.cumsum(0), (1, 0)).int(),
-        **{name: values[chosen] for name, values in rows.items() if isinstance(values, Tensor)},
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,12 @@ from srpo_fast.config import load_config
 from srpo_fast.estimate import activations
 from srpo_fast.estimate.assumptions import assume
 from srpo_fast.estimate.gpus import GPUS
-from srpo_fast.estimate.job import Job, MicroBatchSize, make_job
+from srpo_fast.estimate.job import Job, MicroBatchSize, head_chunk, make_job
 from srpo_fast.loss import Head, Metrics
 from srpo_fast.model_shape import find_shape
 from srpo_fast.packing import PackedBatch
 from srpo_fast.policy import Policy
+from srpo_kernels.head_products import chunk_rows
 from tests.estimate.conftest import CONFIGS
 from tests.policy_case import make_sequences, packer
 
@@ -33,11 +34,11 @@ def saved_by_decoder(policy: Policy, batch: PackedBatch) -> float:
             saved[storage.data_ptr()] = (storage, storage.nbytes())
         return tensor
 
-    def sum_of_logits(micro_batch: MicroBatch, logits: Tensor, head: Head) -> tuple[Tensor, Metrics]:
-        return logits.sum(), {}  # which keeps nothing
+    def sum_of_states(micro_batch: MicroBatch, hidden: Tensor, head: Head) -> tuple[Tensor, Metrics]:
+        return hidden.sum(), {}  # which keeps nothing
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        policy.forward_backward(batch, sum_of_logits)
+        policy.forward_backward(batch, sum_of_states)
     return float(sum(size for _, size in saved.values()))
 
 
@@ -69,14 +70,21 @@ def test_a_layer_worked_out_by_hand(tiny_job):
     job: Job = tiny_job()
     # bf16, ten tokens: norms 4 x 8, attention 3 x 8 + 3 x 4 and four fp32 log-sums, MLP 3 x 16
     assert activations.kept_a_layer(job, BATCH) == 10 * (32 * 2 + 36 * 2 + 4 * 4 + 48 * 2)
-    assert activations.loss_peak(job, BATCH) == 4 * 32 * 18
     assert activations.rebuilt_in_backward(job, BATCH) == 10 * (2 * 16 + 2 * 8) * 2
 
 
 def test_a_head_in_chunks_needs_its_chunk_and_the_rows_it_came_from(tiny_job):
-    # two rows of fp32 logits and bf16 gradients, fp32 gradients of four hidden rows
-    assert activations.loss_peak(tiny_job(head_chunk=2), BATCH) == 2 * 32 * 6 + 4 * 8 * 4
-    assert activations.loss_peak(tiny_job(head_chunk=99), BATCH) == 4 * 32 * 6 + 4 * 8 * 4
+    # two rows of fp32 logits; their states, the product and its share of the bf16 gradients of four hidden rows
+    assert activations.loss_peak(tiny_job(head_chunk=2), BATCH) == 2 * 32 * 4 + 2 * 8 * 6 + 4 * 8 * 2
+    assert activations.loss_peak(tiny_job(head_chunk=99), BATCH) == 4 * 32 * 4 + 4 * 8 * 6 + 4 * 8 * 2
+    on_cpu = tiny_job(head_chunk=2, gpu="cpu")  # multiplies in fp32, the weight as well
+    assert activations.loss_peak(on_cpu, BATCH) == 2 * 32 * 4 + 2 * 8 * 10 + 4 * 8 * 2 + 32 * 8 * 4
+
+
+@pytest.mark.parametrize("columns", [512, 32_768, 152_064])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_head_takes_as_many_rows_as_its_operation(columns, device):
+    assert head_chunk(columns, is_cpu=device == "cpu") == chunk_rows(columns, device)
 
 
 def test_tensor_parallelism_divides_all_but_the_stream(tiny_job):

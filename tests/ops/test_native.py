@@ -23,7 +23,8 @@ def test_the_library_is_built_where_it_can_be():
 
 
 def test_every_operation_has_a_twin():
-    assert all(hasattr(reference, name) for name in srpo_kernels.__all__)
+    operations = [name for name in srpo_kernels.__all__ if not isinstance(getattr(srpo_kernels, name), type)]
+    assert all(hasattr(reference, name) for name in operations)
 
 
 @pytest.mark.usefixtures("fresh_loader")

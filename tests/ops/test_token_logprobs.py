@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from srpo_kernels import vocab_parallel_token_logprobs, vocab_parallel_token_logprobs_and_entropy
+from srpo_kernels.reference import vocab_parallel_token_logprobs, vocab_parallel_token_logprobs_and_entropy
 
 SHAPES = [(1, 7), (17, 781), (3, 5000)]  # one row; ragged; a wide row
 BANNED = torch.tensor([5, 0])

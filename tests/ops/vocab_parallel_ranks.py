@@ -5,7 +5,7 @@ import json
 import torch
 import torch.distributed as dist
 
-from srpo_kernels import vocab_parallel_token_logprobs_and_entropy
+from srpo_kernels.reference import vocab_parallel_token_logprobs_and_entropy
 
 R, V = 23, 64
 TEMPERATURE = 0.7

@@ -4,7 +4,7 @@ One file an operation or two, of the names and signatures of srpo_kernels itself
 """
 
 from srpo_kernels.objective import Objective, srpo_objective
-from srpo_kernels.reference.head import cross_entropy_head, head_logprobs, srpo_head
+from srpo_kernels.reference.head import HeadOutput, cross_entropy_head, head_logprobs, live_rows, srpo_head
 from srpo_kernels.reference.mrope import mrope
 from srpo_kernels.reference.pack_sequences import check_lengths, pack_sequences
 from srpo_kernels.reference.rows import (
@@ -15,6 +15,7 @@ from srpo_kernels.reference.rows import (
     row_gradient,
     row_statistics,
 )
+from srpo_kernels.reference.sync_copy import RowCopy, RowOrder, sync_copy
 from srpo_kernels.reference.token_logprobs import (
     vocab_parallel_token_logprobs,
     vocab_parallel_token_logprobs_and_entropy,
@@ -22,11 +23,15 @@ from srpo_kernels.reference.token_logprobs import (
 
 __all__ = [
     "Distribution",
+    "HeadOutput",
     "Objective",
+    "RowCopy",
+    "RowOrder",
     "check_lengths",
     "cross_entropy_head",
     "head_logprobs",
     "linear_statistics",
+    "live_rows",
     "merge_statistics",
     "mrope",
     "objective_rows",
@@ -35,6 +40,7 @@ __all__ = [
     "row_statistics",
     "srpo_head",
     "srpo_objective",
+    "sync_copy",
     "vocab_parallel_token_logprobs",
     "vocab_parallel_token_logprobs_and_entropy",
 ]

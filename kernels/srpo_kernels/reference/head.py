@@ -45,7 +45,7 @@ def srpo_head(
     """
     kept = kept_rows(rows, objective)
     logprobs, entropy = _distribution(hidden[loss_rows[kept]], _with_grad(weight, weight_grad), labels[kept], vocab)
-    chosen = _chosen(rows, kept)
+    chosen = chosen_rows(rows, kept)
     old = logprobs.detach() if chosen.old_logprobs is None else chosen.old_logprobs
     loss, metrics = srpo_objective(
         logprobs, old, chosen.rollout_logprobs, chosen.advantages, chosen.token_weights, objective=objective,
@@ -75,17 +75,23 @@ def head_logprobs(
 
 def kept_rows(rows: ObjectiveRows, objective: Objective) -> Tensor:
     """[K] int64 ascending: the rows that can have a gradient, with the rest of their sequence where it counts."""
+    return live_rows(rows, objective).nonzero().flatten()
+
+
+def live_rows(rows: ObjectiveRows, objective: Objective) -> Tensor:
+    """[R] bool: which rows are kept. Nothing here waits for a GPU."""
     live = rows.token_weights != 0
     if not objective.trains_zero_advantage:
         live = live & (rows.advantages != 0)
     if objective.ratio == "sequence" or objective.importance == "sequence_mask":
         lengths = rows.row_offsets.diff().long()
-        owner = torch.arange(len(lengths), device=live.device).repeat_interleave(lengths)
-        live = live.new_zeros(len(lengths)).index_put((owner[live],), live.new_ones(()))[owner]
-    return live.nonzero().flatten()
+        sequences = torch.arange(len(lengths), device=live.device)
+        owner = sequences.repeat_interleave(lengths, output_size=len(live))
+        live = (torch.zeros_like(lengths).index_add(0, owner, live.long()) > 0)[owner]
+    return live
 
 
-def _chosen(rows: ObjectiveRows, kept: Tensor) -> ObjectiveRows:
+def chosen_rows(rows: ObjectiveRows, kept: Tensor) -> ObjectiveRows:
     """The kept rows [K], in the same sequences, some now empty."""
     before = torch.zeros(len(rows.token_weights) + 1, dtype=torch.int64, device=kept.device)
     before[kept + 1] = 1

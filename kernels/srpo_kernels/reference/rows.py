@@ -100,7 +100,7 @@ def row_gradient(
     gradient = -p * dlogprobs[:, None]
     columns = labels - vocab.start
     is_here = (columns >= 0) & (columns < p.shape[1])
-    gradient[is_here, columns[is_here]] += dlogprobs[is_here]
+    gradient.scatter_add_(1, torch.where(is_here, columns, 0)[:, None], torch.where(is_here, dlogprobs, 0)[:, None])
     if dentropy is not None:
         gradient -= dentropy[:, None] * torch.where(p > 0, p * (log_p + distribution.entropy[:, None]), 0)
     is_dead = (dlogprobs == 0) if dentropy is None else (dlogprobs == 0) & (dentropy == 0)
