@@ -9,7 +9,6 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ import srpo_fast  # noqa: F401 - sets the environment before torch and vLLM are 
 from benchmarks.machine import machine
 from benchmarks.timing import Spread
 from srpo_fast.agreement import MAX_TOKENS, make_prompts, measure_agreement
-from srpo_fast.config import ParallelConfig, RolloutConfig
+from srpo_fast.config import OptimizerConfig, ParallelConfig, RolloutConfig
 from srpo_fast.embedded.model import write_untrained_model
-from srpo_fast.packing import pack
+from srpo_fast.packing import make_packer
 from srpo_fast.parallel import Parallel, start
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
@@ -36,6 +35,7 @@ class Bench:
     def __init__(self, model_dir: Path, dtype: str, parallel: Parallel) -> None:
         self.parallel = parallel
         self.encoder = PromptEncoder.from_pretrained(model_dir, max_prompt_tokens=256)
+        self.pack = make_packer(model_dir, self.encoder, OptimizerConfig(), parallel, train_vision=False)
         banned = self.encoder.banned_ids
         self.policy = Policy(model_dir, dtype=dtype, seed=0, parallel=parallel, banned_ids=banned, temperature=1.0)
         self.engine = RolloutEngine(
@@ -70,12 +70,8 @@ class Bench:
 
     def difference(self) -> float:
         """The largest |engine - policy| log-prob after prompts with no, one and two images."""
-        packer = partial(
-            pack, tokens_per_micro_batch=1024, dp=self.parallel.dp, dp_rank=self.parallel.dp_rank,
-            merge_size=self.encoder.merge_size, image_token_id=self.encoder.image_token_id,
-        )  # fmt: skip
         prompts = make_prompts(self.encoder)
-        return measure_agreement(self.policy, self.engine, prompts, packer, self.parallel).largest
+        return measure_agreement(self.policy, self.engine, prompts, self.pack, self.parallel).largest
 
     def _part(self) -> None:
         """The engine's parameters are its own again."""

@@ -118,18 +118,6 @@ class MicroBatch:
         moved: dict[str, Any] = {k: v.to(device) if isinstance(v, Tensor | Keys) else v for k, v in values.items()}
         return MicroBatch(**moved)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Keys:
-    """The rows that sequences attend to, one sequence after the other; a sequence's own rows are the last of them."""
-
-    rows: Tensor  # [K] int64
-    cu_seqlens: Tensor  # [S + 1] int32, of `rows`
-    max_seqlen: int
-
-    def to(self, device: torch.device) -> "Keys":
-        return Keys(rows=self.rows.to(device), cu_seqlens=self.cu_seqlens.to(device), max_seqlen=self.max_seqlen)
-
     def with_loss_rows(self, chosen: Tensor) -> "MicroBatch":
         """Only the chosen [R] bool of the loss rows; sequences keep their numbers, some without rows."""
         counts = torch.bincount(self.sequence_of_row()[chosen], minlength=len(self.row_offsets) - 1)
@@ -143,6 +131,18 @@ class Keys:
     def sequence_of_row(self) -> Tensor:
         """[R] int64."""
         return torch.arange(len(self.row_offsets) - 1).repeat_interleave(self.row_offsets.diff())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """The rows that sequences attend to, one sequence after the other; a sequence's own rows are the last of them."""
+
+    rows: Tensor  # [K] int64
+    cu_seqlens: Tensor  # [S + 1] int32, of `rows`
+    max_seqlen: int
+
+    def to(self, device: torch.device) -> "Keys":
+        return Keys(rows=self.rows.to(device), cu_seqlens=self.cu_seqlens.to(device), max_seqlen=self.max_seqlen)
 
 
 _FIELDS_OF_ROWS = (

@@ -9,6 +9,8 @@ predict a completion's first token are then the prompt's last row, once for each
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -16,8 +18,12 @@ from torch import Tensor
 
 from srpo_fast.balance import Work, share_out
 from srpo_fast.batch import Keys, MicroBatch, Prompt, TrainingSequence
+from srpo_fast.config import OptimizerConfig
 from srpo_fast.flops import UpdateFlops
+from srpo_fast.model_shape import read_shape
+from srpo_fast.parallel import Parallel
 from srpo_fast.positions import continue_positions
+from srpo_fast.prompts import PromptEncoder
 from srpo_kernels import pack_sequences
 
 T = TypeVar("T")
@@ -32,6 +38,17 @@ class PackedBatch:
 
 
 Packer = Callable[[Sequence[TrainingSequence]], PackedBatch]  # pack with everything but the sequences given
+
+
+def make_packer(
+    model_dir: Path, encoder: PromptEncoder, settings: OptimizerConfig, parallel: Parallel, *, train_vision: bool
+) -> Packer:
+    """`pack` for one rank of the training of one model."""
+    return partial(
+        pack, tokens_per_micro_batch=settings.tokens_per_micro_batch, dp=parallel.dp, dp_rank=parallel.dp_rank,
+        merge_size=encoder.merge_size, image_token_id=encoder.image_token_id, share_prompts=settings.share_prompts,
+        flops=UpdateFlops(shape=read_shape(model_dir / "config.json"), train_vision=train_vision),
+    )  # fmt: skip
 
 
 def pack(

@@ -8,9 +8,7 @@ and a second log-prob pass are there only when the config has a KL term or sever
 """
 
 import math
-import os
 import sys
-import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -23,17 +21,16 @@ from srpo_fast.batch import Group, HeldOut, Prompt, Question
 from srpo_fast.checkpoint import Checkpoint
 from srpo_fast.config import Config, UserError, config_from_arguments
 from srpo_fast.deadline import deadline
+from srpo_fast.ending import exit_code
 from srpo_fast.evaluation.heldout import evaluate
 from srpo_fast.evaluation.in_loop import measure, open_benchmarks
-from srpo_fast.flops import UpdateFlops
 from srpo_fast.grading.grader import Grader
 from srpo_fast.group_collection import collect_step
-from srpo_fast.model_shape import read_shape
 from srpo_fast.monitor.run_monitor import Monitor, open_monitor
 from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
 from srpo_fast.monitor.summary import Stage
-from srpo_fast.packing import pack
-from srpo_fast.parallel import Parallel, agree, from_main, lost_rank, start, stop
+from srpo_fast.packing import make_packer
+from srpo_fast.parallel import Parallel, agree, from_main, start, stop
 from srpo_fast.policy import Policy
 from srpo_fast.policy_update import start_updates, update_policy
 from srpo_fast.prompt_source import PromptSource, encode_usable
@@ -41,11 +38,11 @@ from srpo_fast.prompts import PromptEncoder
 from srpo_fast.quarantine import Quarantine
 from srpo_fast.reflection import cold_start
 from srpo_fast.reflection.policy_answers import examples_of_policy
-from srpo_fast.rewards.watch import RewardAlarm, RewardWatch
+from srpo_fast.rewards.watch import RewardWatch
 from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
 from srpo_fast.sequences import training_sequences
 from srpo_fast.sources import open_questions, resolve_model
-from srpo_fast.weight_sync import EngineMismatch, WeightSync
+from srpo_fast.weight_sync import WeightSync
 
 
 class Trainer:
@@ -86,12 +83,9 @@ class Trainer:
             self.weight_sync = WeightSync(self.policy, self.engine, config.rollout.weights, parallel)
             self.weight_sync.run()
             bar.advance()
-        self.pack = partial(
-            pack, tokens_per_micro_batch=config.optimizer.tokens_per_micro_batch, dp=parallel.dp,
-            dp_rank=parallel.dp_rank, merge_size=self.encoder.merge_size, image_token_id=self.encoder.image_token_id,
-            share_prompts=config.optimizer.share_prompts,
-            flops=UpdateFlops(shape=read_shape(model_dir / "config.json"), train_vision=config.model.train_vision),
-        )  # fmt: skip
+        self.pack = make_packer(
+            model_dir, self.encoder, config.optimizer, parallel, train_vision=config.model.train_vision
+        )
         monitor.note(check_agreement(self.policy, self.engine, self.encoder, self.pack, config, parallel))
 
     def run(self) -> None:
@@ -245,16 +239,8 @@ def main(arguments: list[str]) -> int:
         parallel = start(config.parallel)
         with agree(lambda: open_monitor(config, parallel.rank), parallel) as monitor:
             Trainer(config, parallel, monitor).run()
-    except (UserError, EngineMismatch, RewardAlarm) as error:
-        if os.environ.get("RANK", "0") != "0":
-            time.sleep(10)  # rank 0 met the same error; the first to leave ends the others
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2 if isinstance(error, UserError) else 1
-    except RuntimeError as error:
-        if not (says := lost_rank(error)):
-            raise
-        print(f"error: {says}", file=sys.stderr, flush=True)
-        return 1
+    except (UserError, RuntimeError) as error:
+        return exit_code(error)
     stop()
     return 0
 

@@ -1,14 +1,13 @@
 """Do engine and policy agree on this machine? The same check that every run makes before its first step."""
 
 import tempfile
-from functools import partial
 from pathlib import Path
 
 from srpo_fast.agreement import LIMITS, MAX_TOKENS, make_prompts, measure_agreement
-from srpo_fast.config import ParallelConfig, RolloutConfig
+from srpo_fast.config import OptimizerConfig, ParallelConfig, RolloutConfig
 from srpo_fast.doctor.finding import Finding, error, ok
 from srpo_fast.embedded.model import write_untrained_model
-from srpo_fast.packing import pack
+from srpo_fast.packing import make_packer
 from srpo_fast.parallel import start
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
@@ -16,7 +15,6 @@ from srpo_fast.rollout import RolloutEngine
 from srpo_fast.weight_sync import WeightSync
 
 MAX_PROMPT_TOKENS = 256
-TOKENS_PER_MICRO_BATCH = 2048
 
 
 def check_agreement(model: Path | None, dtype: str, kv_cache_gib: float) -> list[Finding]:
@@ -37,13 +35,10 @@ def check_agreement(model: Path | None, dtype: str, kv_cache_gib: float) -> list
             parallel=parallel,
         )  # fmt: skip
         WeightSync(policy, engine, "copy", parallel).run()
-        packer = partial(
-            pack, tokens_per_micro_batch=TOKENS_PER_MICRO_BATCH, dp=1, dp_rank=0, merge_size=encoder.merge_size,
-            image_token_id=encoder.image_token_id,
-        )  # fmt: skip
+        pack = make_packer(model, encoder, OptimizerConfig(), parallel, train_vision=False)
         findings = []
         for prompt in make_prompts(encoder):
-            found = measure_agreement(policy, engine, [prompt], packer, parallel)
+            found = measure_agreement(policy, engine, [prompt], pack, parallel)
             says = f"mean difference in log-prob {found.mean:.1e}, largest {found.largest:.1e}, {found.tokens} tokens"
             subject = f"engine = policy, {found.images} images"
             remedy = f"above the limit of {LIMITS[dtype]:.0e} for {dtype}: install the locked versions"
