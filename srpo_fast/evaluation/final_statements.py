@@ -18,7 +18,7 @@ MAX_CHARACTERS = 300  # of a statement: what is longer argues and states nothing
 _IS = r"(?:\b(?:is|was|are|equals|(?:would|should|must|has to) be)\b *[*]{0,2}:?|[*]{0,2} ?[:=\uff1a])"
 _PHRASES = (
     rf"(?<!to )\banswers?\b[^.,:=\n]{{0,40}}?{_IS}",
-    rf"\b(?:correct|right|best|closest|matching) (?:option|choice|letter|alternative)\b[^.:=\n]{{0,80}}?{_IS}",
+    rf"\b(?:correct|right|best|closest|matching) (?:option|choice|letter|alternative)s?\b[^.:=\n]{{0,80}}?{_IS}",
     r"\u7b54\u6848(?:\u5e94\u8be5|\u5e94|\u9009)?[\u662f\u4e3a\u9009:\uff1a]+",  # Chinese: the answer is
     r"\u9009(?:\u62e9|\u9879)?[:\uff1a]? ?(?=[(\uff08]?[A-J])",  # choose A
     r"\brespuesta\b[^.:\n]{0,30}?(?:\bes\b|:)",

@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"(?<![\w.,\\^_{/])[-+]?(?:(?=\.?\d)|(?=\\frac))")
 _DIGIT = re.compile(r"\d")
 _RELATION = re.compile(r"=|\b(?:is|are|was|were|equals?|be|gives|makes|totals)\b(?: (?:equal to|thus|then|only))?:?")
 _CLAUSE_END = re.compile(r"[,;:(]|\b(?:since|because|as|so|which|when|if|where|for|on|at|of|from|thus|therefore)\b")
-_ALTERNATIVE = re.compile(r"[,;:(]? ?(?:or|and|to)? ?[-+$]?\d")  # after a head that its clause seems to end
+_ALTERNATIVE = re.compile(r"(?:[,;:]|\((?=or|and|to))? ?(?:or|and|to)? ?[-+$]?\d")  # after a head that seems to end
 _OPERATOR = re.compile(r" ?(?:[*+/^_=<>]|\\(?:times|cdot|sqrt|pi|pm|cup)|[-:] ?\d)|[A-Za-z\\({]")
 _ADJACENT_UNIT = re.compile(r"\^\\circ|%|[A-Za-z]+(?:\^?[23])?(?![\w^])")
 _AFTER_OPERATOR = re.compile(r"(?:[*+/^<>(]|\\(?:times|cdot|sqrt|pm)|\d ?-) ?$")
@@ -26,7 +26,7 @@ _SCALE = re.compile(r"\d ?(?:hundred|thousand|million|billion|trillion|dozen|lak
 _WORDED = {word: str(number) for number, word in enumerate(
     ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"))
 }  # fmt: skip
-_WORD = re.compile(rf"\b(?:{'|'.join(_WORDED)})\b", re.IGNORECASE)
+_WORD = re.compile(rf"\b(?:{'|'.join(_WORDED)})\b(?! of\b)", re.IGNORECASE)
 _BRACKETS = re.compile(r"[\[(]([^\[\]()]*)[\])]")
 _SEPARATOR = re.compile(r" ?(?:[,;]|\band\b|\bto\b) ?")
 

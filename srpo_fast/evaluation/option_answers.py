@@ -7,7 +7,7 @@ open: nothing is guessed from how similar texts look.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from string import ascii_uppercase
 
@@ -15,7 +15,7 @@ from srpo_fast.evaluation.benchmark import Item, Mark
 from srpo_fast.evaluation.final_statements import final_statements
 from srpo_fast.evaluation.marking import Pending
 from srpo_fast.evaluation.number_answers import stated_number
-from srpo_fast.grading import EXACT, Gold, Verdict
+from srpo_fast.grading import EXACT, Gold, Tolerance, Verdict
 from srpo_fast.grading.answer_text import normalized, words
 from srpo_fast.grading.choices import Options, letter_of, letters_of
 from srpo_fast.grading.comparison import Comparison, squeezed
@@ -35,7 +35,7 @@ _HEAD = re.compile(  # B, since ..
     r"(?:option )?\(?(?P<head>[A-Z])\)?(?=[,;]| - | \(| (?:since|because|as|for|where|which|with)\b)"
     r"(?![,;]? (?:or |and )?\(?[A-Z]\b)"
 )
-_LONE_LETTER = re.compile(r"(?<![\w'\\-])(?P<lone>[B-HJ-Z]|A(?! [a-z]))(?=[.,;:)!?*\s]|$)(?!'|\.\w)")
+_LONE_LETTER = re.compile(r"(?<![\w'\\-])(?P<lone>[B-HJ-Z]|A(?! [a-z])|(?<=igure )A)(?=[.,;:)!?*\s]|$)(?!'|\.\w)")
 _NEGATION = re.compile(
     r"\b(?:not|never|neither|nor|cannot|except|unlike|rather than|instead of|none|wrong)\b|n't\b", re.I
 )
@@ -85,33 +85,38 @@ def last_named_option(text: str, options: Options) -> Choice | None:
         if found:
             return Choice(found[-1], f"last {how}")
     said = f" {words(normalized(text))} "
-    places = {letter: said.rfind(f" {wording} ") for letter, wording in _wordings(options).items()}
+    places = {letter: said.rfind(wording) for letter, wording in _wordings(options).items()}
     last = max(places, key=lambda letter: places[letter], default=None)
     return Choice(last, "last option text") if last and places[last] >= 0 else None
 
 
-def read_option(item: Item, text: str, *, if_open: bool | None) -> Mark | Pending:
+def read_option(item: Item, text: str, *, tolerance: Tolerance = EXACT, if_open: bool | None) -> Mark | Pending:
     """What becomes of an answer to an item with options. if_open: of one that names no option.
 
-    Such an answer is still right if what it states is the right option's value and no other's.
+    What such an answer states may still be the value of one option and of no other, within the tolerance.
     """
     options = lettered(item.options)
     if choice := chosen_option(text, options, several=len(item.gold) > 1):
         return mark_of_choice(item, choice)
-    gold = Gold(text="".join(item.gold), options=options)
-    stated = [statement.text for statement in final_statements(text)]
+    pairs = tuple(
+        (statement.text, Gold(text=letter, options=options, tolerance=tolerance))
+        for statement in final_statements(text)
+        for letter, _ in options
+    )
 
     def settle(verdicts: Sequence[Verdict]) -> Mark:
-        if Verdict.RIGHT in verdicts:
-            return Mark(is_right=True, extracted=stated[verdicts.index(Verdict.RIGHT)], rule="value of the option")
-        return Mark(is_right=if_open, extracted="", rule="no option named")
+        right = [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict is Verdict.RIGHT]
+        if len({gold for _, gold in right}) != 1:
+            return Mark(is_right=if_open, extracted="", rule="no option named")
+        said, gold = right[0]
+        return replace(mark_of_choice(item, Choice(gold.text, "value of an option")), extracted=said)
 
-    return Pending(tuple((said, gold) for said in stated), settle)
+    return Pending(pairs, settle)
 
 
 def mark_of_choice(item: Item, choice: Choice) -> Mark:
     """Right if the letters are the gold's, or stand for the very same texts."""
-    texts = dict(lettered(item.options))
+    texts = {letter: text for letter, text in lettered(item.options) if text}
     is_right = [texts.get(letter, letter) for letter in choice.letters] == [texts.get(g, g) for g in sorted(item.gold)]
     return Mark(is_right=is_right, extracted=choice.letters, rule=choice.rule)
 
@@ -163,9 +168,9 @@ def _texts_in(said: str, options: Options) -> frozenset[str]:
     """The options whose whole text a sentence contains, and not only as part of another's."""
     sentence, found = f" {words(said)} ", set()
     for letter, wording in sorted(_wordings(options).items(), key=lambda option: -len(option[1])):
-        if f" {wording} " in sentence:
+        if wording in sentence:
             found.add(letter)
-            sentence = sentence.replace(f" {wording} ", " | ")
+            sentence = sentence.replace(wording, " | ")
     return frozenset(found)
 
 
@@ -176,9 +181,13 @@ def _normal_forms(options: Options) -> Mapping[str, str]:
 
 @lru_cache(maxsize=2**12)
 def _wordings(options: Options) -> Mapping[str, str]:
-    """What to look for in sentences: no letters, numbers, yes or no, which sentences hold for other reasons."""
+    """What to look for in sentences: no letters, numbers, yes or no, which sentences hold for other reasons.
+
+    Words stand between blanks, which Chinese has none of.
+    """
+    texts = {letter: words(text) for letter, text in _normal_forms(options).items() if not quantity(text)}
     return {
-        letter: words(text)
-        for letter, text in _normal_forms(options).items()
-        if len(words(text)) > 1 and not quantity(text) and words(text) not in ("yes", "no", "true", "false")
+        letter: f" {text} " if text.isascii() or " " in text else text
+        for letter, text in texts.items()
+        if len(text) > 1 and text not in ("yes", "no", "true", "false")
     }
