@@ -57,3 +57,5 @@ class Benchmark:
     mark: Marker
     judge: Callable[[Item, str], JudgeTask] | None = None  # for answers marked None; None: rules decide everything
     figures: Callable[[Sequence[MarkedItem]], dict[str, float]] | None = None  # beyond accuracy overall and by tag
+    # (config, split) of a published part, the split asked for -> is it read? None: config or split has that name
+    reads: Callable[[str, str, str], bool] | None = None
