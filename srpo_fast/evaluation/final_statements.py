@@ -29,6 +29,7 @@ _PHRASES = (
 _PHRASE = re.compile("(?:" + "|".join(_PHRASES) + r")[ \t*:]*", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?](?=[*\"')]{0,3}(?:\s+\D|\s*$))[*\"')]{0,3}|[\u3002\uff01\uff1f]|\n")
 _NO_END = re.compile(r"(?:\b(?:approx|sq|vs|e\.g|i\.e|resp)|^[([{*]{0,3}[A-Z][)\]}]?[*]{0,2})\.$")  # also "B." alone
+_LABEL = re.compile(r"(?<![\w.])[A-Z]\.(?= +[a-z\d$\\])")  # .. and inside a sentence, before an option's text
 _MARKDOWN = re.compile(r"^[\s*_#>`~]+|[\s*_`~]+$|^- +")
 _TAG = re.compile(r"</?(?:think|answer|reflection)>")
 
@@ -60,7 +61,7 @@ def _sentences(text: str) -> Iterator[str]:
     start = 0
     for end in [*(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]:
         piece = text[start:end].strip()
-        if end < len(text) and text[end - 1] != "\n" and _NO_END.search(piece):
+        if end < len(text) and text[end - 1] != "\n" and (_NO_END.search(piece) or _LABEL.match(text, end - 2)):
             continue
         start = end
         piece = _MARKDOWN.sub("", piece).strip()
@@ -69,8 +70,7 @@ def _sentences(text: str) -> Iterator[str]:
 
 
 def _after_last_phrase(text: str) -> str:
-    said = ""
-    for phrase in _PHRASE.finditer(text):
-        rest = text[phrase.end() : phrase.end() + 2 * MAX_CHARACTERS]
-        said = next(_sentences(rest), "") or said
-    return said if len(said) <= MAX_CHARACTERS else ""
+    for phrase in reversed(list(_PHRASE.finditer(text))):
+        if said := next(_sentences(text[phrase.end() : phrase.end() + 2 * MAX_CHARACTERS]), ""):
+            return said if len(said) <= MAX_CHARACTERS else ""
+    return ""

@@ -17,6 +17,9 @@ from srpo_fast.grading.units import canonical_unit
 _NUMBER = re.compile(r"(?<![\w.,\\^_{/])[-+]?(?:(?=\.?\d)|(?=\\frac))")
 _DIGIT = re.compile(r"\d")
 _RELATION = re.compile(r"=|\b(?:is|are|was|were|equals?|be|gives|makes|totals)\b(?: (?:equal to|thus|then|only))?:?")
+_RELATION_TO_NUMBER = re.compile(r"(?:=|\b(?:is|are|was|were|equals)\b) ?[-+$]?[\d\\]")
+_CONJUNCTION = re.compile(r"\b(?:and|while|whereas|but)\b")
+_CONCLUSION = re.compile(r"\b(?:so|thus|hence|therefore)\b")
 _CLAUSE_END = re.compile(r"[,;:(]|\b(?:since|because|as|so|which|when|if|where|for|on|at|of|from|thus|therefore)\b")
 _ALTERNATIVE = re.compile(r"(?:[,;:]|\((?=or|and|to))? ?(?:or|and|to)? ?[-+$]?\d")  # after a head that seems to end
 _OPERATOR = re.compile(r" ?(?:[*+/^_=<>]|\\(?:times|cdot|sqrt|pi|pm|cup)|[-:] ?\d)|[A-Za-z\\({]")
@@ -27,7 +30,9 @@ _WORDED = {word: str(number) for number, word in enumerate(
     ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"))
 }  # fmt: skip
 _WORD = re.compile(rf"\b(?:{'|'.join(_WORDED)})\b(?! of\b)", re.IGNORECASE)
-_BRACKETS = re.compile(r"[\[(]([^\[\]()]*)[\])]")
+_BRACKETS = (re.compile(r"\[([^\[\]]*)\]"), re.compile(r"(?:\(|\\?\{)([^(){}\\]*)(?:\)|\\?\})"))
+_REMARK = re.compile(r"(?<=[^\s(]) \([^()]*\)")
+_DENIED = re.compile(r"(?:\b(?:not|never|least|most|than|except|nearly|almost)\b|n't\b)[^,;:]*$", re.IGNORECASE)
 _SEPARATOR = re.compile(r" ?(?:[,;]|\band\b|\bto\b) ?")
 
 
@@ -53,7 +58,7 @@ def final_numbers(text: str) -> tuple[Quantity, ...]:
         said = normalized(statement.text)
         if not _DIGIT.search(said):
             continue
-        for inner in reversed(_BRACKETS.findall(said)):
+        for inner in (inner for brackets in _BRACKETS for inner in reversed(brackets.findall(said))):
             items = [quantity(item) for item in _SEPARATOR.split(inner.strip()) if item]
             if items and None not in items:
                 return tuple(item for item in items if item)
@@ -74,7 +79,9 @@ def numbers_in(text: str) -> tuple[Quantity, ...]:
 
 def stated_number(said: str) -> Quantity | None:
     """The number that a statement's normal form comes down to; None if it leaves open which, or that is no number."""
-    if _SCALE.search(said):
+    shorter = _REMARK.sub("", said)
+    said = shorter if _DIGIT.search(shorter) else said
+    if _SCALE.search(said) or _changes_unit(said) or _states_two(said):
         return None
     *_, relation = None, *_RELATION.finditer(said)
     end = said[relation.end() :].strip() if relation else ""
@@ -100,9 +107,24 @@ def _only_number(said: str) -> Quantity | None:
     rest = said[number[1] :]
     unit = _ADJACENT_UNIT.match(rest)
     is_measured = unit is not None and canonical_unit(unit[0]) is not None
-    if _AFTER_OPERATOR.search(said[: starts[0]]) or (_OPERATOR.match(rest) and not is_measured):
+    before = said[: starts[0]]
+    if _DENIED.search(before) or _AFTER_OPERATOR.search(before) or (_OPERATOR.match(rest) and not is_measured):
         return None
     return quantity(said[starts[0] : number[1]] + ("%" if rest.startswith("%") else ""))
+
+
+def _changes_unit(said: str) -> bool:
+    """Whether it ends like 2.4 m = 240 cm: either may be what was asked for."""
+    units = {number.unit for side in said.split("=")[-2:] if (number := quantity(side.strip()))}
+    return len(units - {""}) > 1
+
+
+def _states_two(said: str) -> bool:
+    """Whether it says that A is 60 and B is 30."""
+    *before, last = _CONJUNCTION.split(said)
+    return (
+        bool(before) and not _CONCLUSION.search(last) and all(_RELATION_TO_NUMBER.search(p) for p in (before[-1], last))
+    )
 
 
 def _with_digits(said: str) -> str:

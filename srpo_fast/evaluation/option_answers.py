@@ -21,21 +21,32 @@ from srpo_fast.grading.choices import Options, letter_of, letters_of
 from srpo_fast.grading.comparison import Comparison, squeezed
 from srpo_fast.grading.quantities import quantity
 
+MAX_FIRST_LINE = 60  # characters
+
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _ORDINAL = re.compile(rf"\b({'|'.join(_ORDINALS)}) (?:option|choice|answer|alternative)\b", re.IGNORECASE)
 _LETTER = re.compile(
     r"\( ?(?P<round>[A-Z]) ?\)|\b(?:option|choice|answer|alternative|choose|select|pick):? \(?(?P<named>[A-Z])\b(?!')"
+    r"|\b(?i:figure|picture|graph|diagram|image|shape|net|pattern|statement) \(?(?P<shown>[A-Z])\b(?!')"
+    r"|\b(?:(?i:it)'s|go with|opt for) \(?(?P<taken>[A-Z])\b(?!')"
     r"|\b(?i:option|choice) (?P<small>[a-j])(?![\w'])"
     r"|(?<![\w'$\\])(?P<praised>[A-Z])\)? (?:is|seems|looks) (?:the )?(?:correct|right|best|answer)\b"
+)
+_LABELS = re.compile(r"(?<![\w.])\(?([A-Z])(?:\)|[.:](?= ))")  # several options with their texts
+_RUN = re.compile(  # no points of a drawing
+    r"(?:^|\b(?i:options?|choices?|answers?|letters?|both|either|choose|select|are|is|with)|'s|:) ?"
+    r"(?P<letters>\(?[A-Z]\)?(?:(?:,|,? and|,? or| ?&) ?\(?[A-Z]\)?)+)(?![\w'])"
 )
 _RULED_OUT = re.compile(
     r"(?<!\w)[A-Z]\)? (?:is|was|can be|must be) (?:too|wrong|incorrect|false|invalid|ruled out|eliminated|excluded)\b"
 )
 _HEAD = re.compile(  # B, since ..
     r"(?:option )?\(?(?P<head>[A-Z])\)?(?=[,;]| - | \(| (?:since|because|as|for|where|which|with)\b)"
-    r"(?![,;]? (?:or |and )?\(?[A-Z]\b)"
+    r"(?![,;]? ?(?:or |and )?\(?[A-Z]\b)"
 )
-_LONE_LETTER = re.compile(r"(?<![\w'\\-])(?P<lone>[B-HJ-Z]|A(?! [a-z])|(?<=igure )A)(?=[.,;:)!?*\s]|$)(?!'|\.\w)")
+_LONE_LETTER = re.compile(
+    r"(?<![\w'\\-])(?P<lone>[B-HJ-Z]|A(?! (?!because|since)[a-z])|(?<=igure )A)(?=[.,;:)!?*\s]|$)(?!'|\.\w)"
+)
 _NEGATION = re.compile(
     r"\b(?:not|never|neither|nor|cannot|except|unlike|rather than|instead of|none|wrong)\b|n't\b", re.I
 )
@@ -63,6 +74,8 @@ def chosen_option(text: str, options: Options, *, several: bool = False) -> Choi
 
     several: more than one may be asked for, and all that are named are the choice.
     """
+    if several and len(text) <= MAX_FIRST_LINE and (all_letters := letters_of(normalized(text), options)):
+        return Choice("".join(sorted(all_letters)), "option letters, whole text")
     for statement in final_statements(text):
         letters, how = _named(statement.text, options)
         if letters:
@@ -71,7 +84,7 @@ def chosen_option(text: str, options: Options, *, several: bool = False) -> Choi
             return Choice("".join(named), f"option {how}, {statement.place}") if is_one or several else None
         if how == "denied":
             return None
-    return None
+    return _first_line(text, options)
 
 
 def last_named_option(text: str, options: Options) -> Choice | None:
@@ -84,10 +97,13 @@ def last_named_option(text: str, options: Options) -> Choice | None:
         found = [letter for match in pattern.finditer(text) if (letter := _letter_in(match)) in known]
         if found:
             return Choice(found[-1], f"last {how}")
-    said = f" {words(normalized(text))} "
-    places = {letter: said.rfind(wording) for letter, wording in _wordings(options).items()}
-    last = max(places, key=lambda letter: places[letter], default=None)
-    return Choice(last, "last option text") if last and places[last] >= 0 else None
+    for form in (str.casefold, lambda written: f" {words(normalized(written))} "):
+        said, forms = form(text), {letter: form(option) for letter, option in options if option.strip()}
+        places = {letter: _last_place(wording, said) for letter, wording in forms.items()}
+        last = max(places, key=lambda letter: places[letter], default=None)
+        if last and places[last] >= 0:
+            return Choice(last, "last option text")
+    return None
 
 
 def read_option(item: Item, text: str, *, tolerance: Tolerance = EXACT, if_open: bool | None) -> Mark | Pending:
@@ -127,6 +143,8 @@ def _named(statement: str, options: Options) -> tuple[frozenset[str], str]:
     known = {letter for letter, _ in options}
     if (head := _HEAD.match(said)) and head["head"] in known:
         return frozenset((head["head"],)), "letter"
+    if len(labels := known & set(_LABELS.findall(said))) > 1:
+        return frozenset(labels), "letters"
     if _RULED_OUT.search(said):
         return frozenset(), "denied"
     if letter := letter_of(said, options):
@@ -135,6 +153,8 @@ def _named(statement: str, options: Options) -> tuple[frozenset[str], str]:
         return several, "letters"
     if equal := _same_value(said, options):
         return equal, "text"
+    if (run := _RUN.search(said)) and (several := known & set(re.findall("[A-Z]", run["letters"]))):
+        return frozenset(several), "letters"
     letters = frozenset(found for match in _LETTER.finditer(said) if (found := _letter_in(match)) in known)
     ordinals = [_ORDINALS.index(match[1].casefold()) for match in _ORDINAL.finditer(said)]
     letters |= {options[place][0] for place in ordinals if place < len(options)}
@@ -143,6 +163,26 @@ def _named(statement: str, options: Options) -> tuple[frozenset[str], str]:
     if (letters or texts) and len(_NEGATION.findall(said)) > own:
         return frozenset(), "denied"
     return (letters, "letter") if letters else (texts, "text")
+
+
+def _first_line(text: str, options: Options) -> Choice | None:
+    """The option of a text that begins with its answer, explains it, and ends without repeating it."""
+    line = text.strip().partition("\n")[0]
+    if yes_or_no := re.match(r"\W*(?:yes|no|true|false)(?=[.!,])", line, re.IGNORECASE):
+        line = yes_or_no[0]
+    letters, how = _named(line, options) if len(line) <= MAX_FIRST_LINE else (frozenset(), "")
+    return Choice(min(letters), f"option {how}, first line") if len(letters) == 1 else None
+
+
+def _last_place(wording: str, said: str) -> int:
+    """Where a text stands last that is no part of a longer word or number; -1 if nowhere."""
+    found = said.rfind(wording)
+    while found >= 0:
+        before, after = said[max(found - 1, 0) : found], said[found + len(wording) : found + len(wording) + 2]
+        if not (before.isalnum() or after[:1].isalnum() or (after[:1] in (".", ",") and after[1:].isdigit())):
+            return found
+        found = said.rfind(wording, 0, found + len(wording) - 1)
+    return -1
 
 
 def _letter_in(match: re.Match[str]) -> str:

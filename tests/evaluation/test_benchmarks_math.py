@@ -18,6 +18,15 @@ PIECES = st.sampled_from(
 TEXTS = st.lists(PIECES, min_size=1, max_size=9).map("".join) | st.text(min_size=1, max_size=60)
 
 
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.BENCHMARK.name)
+def test_records_are_read_one_at_a_time(module):
+    benchmark, taken = module.BENCHMARK, []
+    records = (taken.append(record) or record for record in records_of(benchmark.name))
+    item = next(benchmark.items(records, benchmark.splits[0]))
+    assert len(taken) == 1
+    assert all(isinstance(image, bytes) for image in item.images)
+
+
 @settings(max_examples=120, deadline=None)
 @given(TEXTS)
 def test_every_text_gets_a_mark(text):

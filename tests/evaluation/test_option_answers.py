@@ -24,7 +24,7 @@ TWINS = lettered(("7", "8", "7"))
         ("The answer is B because C is wrong", "B"),
         ("B or C", None), ("The answer is B or C.", None), ("not B", None), ("The length can't be 4 cm.", None),
         ("Option B is too small.", None), ("E", None), ("Sorry, I can't help with that.", None), ("6 cm", None),
-        ("4 m", None), ("The 4 sides sum to 6.", None), ("A and B", None), ("", None),
+        ("4 m", None), ("The 4 sides sum to 6.", None), ("A and B", None), ("", None), ("It's B or C.", None),
     ],
 )  # fmt: skip
 def test_an_option_is_chosen_or_left_open(text, letter):
@@ -50,6 +50,7 @@ def test_several_letters_count_only_where_several_are_asked_for():
     choice = chosen_option("The correct answers are: A and C", LENGTHS, several=True)
     assert choice
     assert choice.letters == "AC"
+    assert chosen_option("the line through A and C", LENGTHS, several=True) is None
 
 
 @pytest.mark.parametrize(

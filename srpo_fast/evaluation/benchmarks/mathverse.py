@@ -35,7 +35,6 @@ from srpo_fast.image_marks import IMAGE_MARK, without_marks
 OPTION, FREE = "multi-choice", "free-form"
 TEXT_ONLY = "testmini_text_only"
 _LETTERS = re.compile(r"[A-Z](?:[\s,;]+(?:and )?[A-Z])*")
-_UNKNOWN_OPTIONS = ("",) * 4  # where the question's text does not list them in a known form
 
 
 def items(records: Iterator[Mapping[str, Any]], split: str) -> Iterator[Item]:
@@ -53,7 +52,7 @@ def items(records: Iterator[Mapping[str, Any]], split: str) -> Iterator[Item]:
             prompt=query if split == TEXT_ONLY else f"{IMAGE_MARK}\n{query}",
             images=() if split == TEXT_ONLY else (image_of(record, "image"),),
             gold=_gold(text_of(record, "answer"), has_options),
-            options=tuple(text for _, text in options_in(question)) or _UNKNOWN_OPTIONS if has_options else (),
+            options=tuple(text for _, text in options_in(question)) if has_options else (),
             answer_type=question_type,
             tags={
                 "version": (text_of(record, "problem_version"),),

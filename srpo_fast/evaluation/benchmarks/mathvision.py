@@ -6,8 +6,9 @@ reference is the letter of, or an expression whose value is the reference's to t
 dropped; lists and tuples are compared item by item. lmms-eval has these rules and a judge beside them; the paper's
 scripts ask a language model where no option can be inferred. Followed here: the official rules, no judge.
 
-Differences: units of any kind may be left out of either side but not exchanged, and 75% is 0.75; options are found in
-more ways of saying them (option_answers.py); what names no option and no value is wrong.
+Differences, all of which let more answers count: a unit of any kind may be left out of either side (not exchanged), 75%
+is 0.75, and options are found in more ways of saying them (option_answers.py). What names no option and no value is
+wrong.
 
 The prompt asks for the answer in a box, of an option the letter alone, as the official one does, in words of our own.
 `decoded_image` is one picture even where the text speaks of <image1> and <image2>: it comes first, and the text keeps
