@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from srpo_fast.evaluation.final_statements import MAX_CHARACTERS, final_statements, sentences
 from srpo_fast.grading.answer_text import group_end
 
-_ENDING = re.compile(r"final answers? (?:is|are)\b:?", re.IGNORECASE)
+_ENDING = re.compile(
+    r"final answers? (?:is|are)\b:?(?! (?:in)?(?:correct|consistent|valid)| right| wrong| reasonable| in\b)",
+    re.IGNORECASE,
+)
 _BOX = re.compile(r"\\f?box(?:ed)?\s*(?=\{)")
 _TOKEN = re.compile(
     r"(?P<open>\\?[(\[{])|(?P<close>\\?[)\]}])"
@@ -30,8 +33,7 @@ def stated_answers(text: str, expected: int) -> tuple[str, ...]:
         return _distinct(said[:1], expected)
     boxes = boxes or _boxes(text)
     if not boxes:
-        statement = next(final_statements(text), None)
-        return _distinct([statement.text], expected) if statement else ()
+        return _distinct([next((statement.text for statement in final_statements(text)), text)], expected)
     answers = _distinct([box.inner for box in boxes if box.line == boxes[-1].line], expected)
     return answers if len(answers) >= expected else _distinct([box.inner for box in boxes], expected)
 

@@ -23,7 +23,8 @@ def test_items_hold_what_is_asked():
     assert statements.gold == ("A", "B", "D")
 
 
-def test_the_subject_may_be_in_the_id():
+def test_the_subject_is_in_a_field_or_in_the_id():
+    assert items_of(BENCHMARK, [RECORDS[2] | {"id": "1b87-9801"}])[0].tags["subject"] == ("chemistry",)
     record = {name: value for name, value in RECORDS[2].items() if name != "subject"}
     assert items_of(BENCHMARK, [record])[0].tags["subject"] == ("chemistry",)
 

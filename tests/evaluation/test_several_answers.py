@@ -13,6 +13,7 @@ from srpo_fast.evaluation.several_answers import can_be_paired, separated, state
         (r"\boxed{2} or \boxed{5}", 1, ("2", "5")), (r"\boxed{7}, again \boxed{7}", 1, ("7",)),
         ("\\boxed{1}\nThe final answer is $\\boxed{2}$", 2, ("2",)), ("The final answer is 2 or 5.", 2, ("2", "5")),
         ("\\boxed{3} holds for a cube.\nThe final answer is $5$.", 1, ("5",)), ("", 1, ()),
+        ("\\boxed{6}\nSo the final answer is correct.", 1, ("6",)), ("x + " * 100 + "1", 1, ("x + " * 100 + "1",)),
         (r"\boxed{\boxed{4}}", 1, (r"\boxed{4}",)),
     ],
 )  # fmt: skip

@@ -72,7 +72,7 @@ def _item(record: Mapping[str, Any], answer: str) -> Item:
             "subfield": tuple(filter(None, [record.get("subfield")])),
             "answer_type": tuple(dict.fromkeys(kind.strip() for kind in kinds.split(",") if kind.strip())),
         },
-        details={"tolerances": _tolerances(record, kinds, len(gold)), "unit": unit, "has_several": has_several},
+        details={"tolerances": _tolerances(record, kinds, len(gold)), "unit": unit},
     )
 
 
@@ -144,14 +144,14 @@ def _read(item: Item, text: str) -> Mark | Pending:
             frozenset(place for place, verdict in enumerate(row) if fit and verdict is Verdict.RIGHT)
             for fit, row in zip(fits, rows, strict=True)
         ]
-        return Mark(is_right=can_be_paired(is_gold), extracted=extracted, rule=f"{len(golds)} answers of {len(golds)}")
+        return Mark(is_right=can_be_paired(is_gold), extracted=extracted, rule=f"{len(golds)} of {len(golds)} answers")
 
     return Pending(tuple((said, gold) for said in stated for gold in golds), settle)
 
 
 def _read_whole(item: Item, extracted: str, stated: int) -> Mark | Pending:
     """Of another number of answers than the gold has: 1, 2 is still the set {1, 2}."""
-    rule = f"{stated} answers of {len(item.gold)}"
+    rule = f"{stated} of {len(item.gold)} answers"
     if len(item.gold) > 1 or not extracted:
         return Mark(is_right=False, extracted=extracted, rule=rule if extracted else "no answer stated")
     gold = Gold(text=item.gold[0], tolerance=Tolerance(absolute=_SLACK * item.details["tolerances"][0]))
