@@ -72,6 +72,14 @@ def test_every_answer_has_its_tolerance(error, kind, tolerances):
     assert item.details["tolerances"] == tolerances
 
 
-def test_an_error_that_is_no_number_is_refused():
-    with pytest.raises(BadRecord, match="'error', got 'small'"):
-        items_of(BENCHMARK, [RECORDS[0] | {"error": "small"}])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"error": "small"}, "'error', got 'small'"),
+        ({"final_answer": ["$$"]}, "'final_answer'"),
+        ({"id": None}, "'id'"),
+    ],
+)
+def test_records_that_cannot_be_marked_are_refused(change, message):
+    with pytest.raises(BadRecord, match=message):
+        items_of(BENCHMARK, [RECORDS[0] | change])

@@ -59,6 +59,8 @@ def _item(record: Mapping[str, Any], answer: str) -> Item:
     has_several = bool(record.get("is_multiple_answer"))
     kinds = text_of(record, "answer_type") if record.get("answer_type") else ""
     gold = separated(answer, has_several=has_several)
+    if not gold:
+        raise BadRecord("bad_answer", f"expected an answer first in the field 'final_answer', got {answer!r:.80}")
     unit = (record.get("unit") or "").strip()
     prompt, images = with_images(_prompt(record, kinds, has_several, unit), lambda n: image_of(record, f"image_{n}"))
     return Item(
