@@ -26,7 +26,7 @@ MAX_FIRST_LINE = 60  # characters
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _ORDINAL = re.compile(rf"\b({'|'.join(_ORDINALS)}) (?:option|choice|answer|alternative)\b", re.IGNORECASE)
 _LETTER = re.compile(
-    r"\( ?(?P<round>[A-Z]) ?\)|\b(?:option|choice|answer|alternative|choose|select|pick):? \(?(?P<named>[A-Z])\b(?!')"
+    r"\( ?(?P<round>[A-Z]) ?\)|\b(?i:option|choice|answer|alternative|choose|select|pick):? \(?(?P<named>[A-Z])\b(?!')"
     r"|\b(?i:figure|picture|graph|diagram|image|shape|net|pattern|statement) \(?(?P<shown>[A-Z])\b(?!')"
     r"|\b(?:(?i:it)'s|go with|opt for) \(?(?P<taken>[A-Z])\b(?!')"
     r"|\b(?i:option|choice) (?P<small>[a-j])(?![\w'])"
@@ -44,8 +44,9 @@ _HEAD = re.compile(  # B, since ..
     r"(?:option )?\(?(?P<head>[A-Z])\)?(?=[,;]| - | \(| (?:since|because|as|for|where|which|with)\b)"
     r"(?![,;]? ?(?:or |and )?\(?[A-Z]\b)"
 )
+_IN_PARENTHESES = re.compile(r"\( ?([A-Z]) ?\)")
 _LONE_LETTER = re.compile(
-    r"(?<![\w'\\-])(?P<lone>[B-HJ-Z]|A(?! (?!because|since)[a-z])|(?<=igure )A)(?=[.,;:)!?*\s]|$)(?!'|\.\w)"
+    r"(?<![\w'\\-])([B-HJ-Z]|A(?! (?!because|since)[a-z])|(?<=igure )A)(?=[.,;:)!?*\s]|$)(?!'|\.\w)"
 )
 _NEGATION = re.compile(
     r"\b(?:not|never|neither|nor|cannot|except|unlike|rather than|instead of|none|wrong)\b|n't\b", re.I
@@ -79,7 +80,7 @@ def chosen_option(text: str, options: Options, *, several: bool = False) -> Choi
     for statement in final_statements(text):
         letters, how = _named(statement.text, options)
         if letters:
-            is_one = len({text for letter, text in options if letter in letters and text} or letters) == 1
+            is_one = len({dict(options).get(letter) or letter for letter in letters}) == 1
             named = sorted(letters) if several else min(letters)
             return Choice("".join(named), f"option {how}, {statement.place}") if is_one or several else None
         if how == "denied":
@@ -93,8 +94,8 @@ def last_named_option(text: str, options: Options) -> Choice | None:
     MMMU's convention for texts that do not say which letter is their answer. "A" before a word, and "I", are words.
     """
     known = {letter for letter, _ in options}
-    for pattern, how in ((_LETTER, "letter"), (_LONE_LETTER, "lone letter")):
-        found = [letter for match in pattern.finditer(text) if (letter := _letter_in(match)) in known]
+    for pattern, how in ((_IN_PARENTHESES, "letter in parentheses"), (_LONE_LETTER, "lone letter")):
+        found = [letter for letter in pattern.findall(text) if letter in known]
         if found:
             return Choice(found[-1], f"last {how}")
     for form in (str.casefold, lambda written: f" {words(normalized(written))} "):

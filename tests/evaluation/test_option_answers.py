@@ -37,7 +37,8 @@ def test_an_option_is_chosen_or_left_open(text, letter):
     [
         (NAMES, "It is New Paris.", "B"), (NAMES, "The tallest tower is in Paris", "A"), (NAMES, "Rome or Paris", None),
         (NAMES, "not Rome", None), (ANSWERS, "No, it is not.", "B"), (ANSWERS, "There is no doubt.", None),
-        (ANSWERS, "The answer is no.", "B"), (TWINS, "It is 7", "A"), (lettered("ABCDE"), "D", "D"),
+        (ANSWERS, "The answer is no.", "B"), (TWINS, "It is 7", "A"), (lettered(("", "7")), "A and B", None),
+        (lettered("ABCDE"), "D", "D"),
     ],
 )  # fmt: skip
 def test_texts_of_options_are_found_in_sentences(options, text, letter):

@@ -1,7 +1,7 @@
 """MMMU-Pro (Yue et al. 2024): 1,730 college questions with up to ten options, or as pictures that hold the question.
 
-The splits are the data set's configurations; the benchmark's own figure is the mean of `standard (10 options)` and
-`vision`, which is what lmms-eval prints as mmmu_pro.
+The splits are the data set's configurations. Leaderboards give the mean of `standard (10 options)` and `vision`; which
+of the three the SRPO paper's figure is, it does not say.
 
 Where the rules come from: the official evaluate.py (MMMU-Benchmark/MMMU, folder mmmu-pro), which lmms-eval follows: the
 option after the last "Answer:"; else the letter in parentheses, the lone letter or the option's text that comes last in
