@@ -16,7 +16,7 @@ from srpo_fast.bad_record import BadRecord
 from srpo_fast.image_marks import IMAGE_MARK, without_marks
 from srpo_fast.images import ImageSource
 
-_NUMBERED_MARK = re.compile(r"<image ?(\d+)>")
+_NUMBERED_MARK = re.compile(r"<image[ _]?(\d+)>")
 
 
 def text_of(record: Mapping[str, Any], field: str) -> str:
@@ -48,7 +48,7 @@ def image_of(record: Mapping[str, Any], *fields: str) -> ImageSource:
 
 
 def with_images(text: str, image: Callable[[int], ImageSource]) -> tuple[str, tuple[ImageSource, ...]]:
-    """The text in which every <image 1> is the mark "<image>", and for each mark its picture, in order.
+    """The text in which every <image 1>, or <image_1>, is the mark "<image>", and for each mark its picture, in order.
 
     A picture that is mentioned twice is shown twice; one that is never mentioned is not shown.
     """

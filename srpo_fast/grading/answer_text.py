@@ -19,7 +19,7 @@ _WRAPPED = re.compile(
 )
 _BOX = re.compile(r"\\f?box(?:ed)?\s*(?=\{)")
 _NOISE = re.compile(
-    r"\\(?:left|right|[bB]igg?[lr]?)(?=\s*(?:[()\[\]|.]|\\[{}|]|\\[lr](?:angle|vert|brace|brack)))\.?"
+    r"\\(?:left|right|[bB]igg?[lr]?)(?=\s*(?:[()\[\]|.]|\\[{}|]|\\[lr](?:angle|vert|brace|brack|floor|ceil)))\.?"
     r"|\\(?:displaystyle|textstyle|limits|boldsymbol)(?![A-Za-z])"
 )
 _SPACE = re.compile(r"(?<!\\)\\[ ,;:!]|~|\\q?quad(?![A-Za-z])|(?<!\\)\\[()\[\]]|[\s\N{ZERO WIDTH SPACE}]+")
@@ -42,6 +42,7 @@ _SPELLINGS = (
     (re.compile(r"\\(?:overline|overrightarrow|widehat) ?\{([A-Z]+)\}"), r"\1"),
     (re.compile(r" \^ ?|\^ "), "^"),
     (re.compile(r"\\%"), "%"),
+    (re.compile(r"\^ ?(?:\{ ?\\prime ?\}|\\prime(?![A-Za-z]))"), "'"),
     (re.compile(r"\*\*"), "^"),
 )
 _FRAME = re.compile(
@@ -98,6 +99,8 @@ _FUNCTION = re.compile(
 _NAME = re.compile(r"[^\W\d_][^\d\\^=+*/<>|{}]*")  # letters and no operator: words, never a product of variables
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _LETTERS = re.compile(r"[^\W\d_]")
+# three or four variables written without blanks: the mgR of \frac{mgR}{2}; \0 stands for a command
+_PRODUCT = re.compile(r"(?:(?<![^\d{}^_=+*/\0])|(?<=[\0}] ))[A-Za-z]{3,4}(?= ?\0|[\d{}^_=+*/]|$)")
 _PUNCTUATION = re.compile(r"[\s\-_,.;:!?'\"`()]+")
 _EXCLAMATION = re.compile(r"(?<=[^\W\d_]{2})!$")  # no factorial
 _ARTICLE = frozenset({"the", "a", "an"})
@@ -133,6 +136,13 @@ def is_prose(text: str) -> bool:
     """Whether a normal form says something in words, so that it is no mathematical expression."""
     rest = _FUNCTION.sub(" ", _COMMAND.sub(" ", text))
     return _WORD.search(rest) is not None or (rest == text and is_name(text))
+
+
+def is_product(text: str) -> bool:
+    r"""Whether what could be words in a normal form are products of variables, as in \frac{mgR}{2} and 2mgh."""
+    rest = _FUNCTION.sub("\0", _COMMAND.sub("\0", text))
+    has_mathematics = rest != text or any(character.isdigit() for character in text)
+    return has_mathematics and _WORD.search(_PRODUCT.sub(" ", rest)) is None
 
 
 def variables(text: str) -> frozenset[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from srpo_fast.grading.answer_parts import Parts, Shape, parts
-from srpo_fast.grading.answer_text import is_name, is_prose, variables, words
+from srpo_fast.grading.answer_text import is_name, is_product, is_prose, variables, words
 from srpo_fast.grading.quantities import EXACT, Tolerance, quantity
 from srpo_fast.grading.units import split_unit
 
@@ -73,7 +73,9 @@ class Comparison:
         if unit and true_unit and unit != true_unit:
             return False
         if unit or true_unit:
-            return self._equal(expression, true_expression)
+            result = self._equal(expression, true_expression)
+            if result is not False or not variables(gold) or variables(answer) != variables(gold):
+                return result  # else what was taken for units may be variables: 2 m g h
         if not _are_mathematics(answer, gold):
             return False
         if variables(answer) != variables(gold) and not _BINDING.search(answer + gold):
@@ -209,7 +211,7 @@ def _are_mathematics(answer: str, gold: str) -> bool:
     """Neither is said in words. A few letters may be a product, unless both are letters."""
     if is_name(answer) and is_name(gold):
         return False
-    return all(not is_prose(text) or (is_name(text) and len(text) <= 3) for text in (answer, gold))
+    return all(not is_prose(text) or is_product(text) or (is_name(text) and len(text) <= 3) for text in (answer, gold))
 
 
 def _is_plain_name(name: str) -> bool:

@@ -29,7 +29,7 @@ MAX_BRACKETS = 80  # opening ones; the parser takes seconds for hundreds
 
 # every exponent is short and flat
 _EXPONENT = re.compile(
-    r"\^\s*(?:\{(?:-?\\frac\{\w+\}\{\w+\}|[\w\\/.+ -]{1,12})\}|\([\w/.+-]{1,12}\)|\w+|\\circ)(?!\s*\^)"
+    r"\^\s*(?:\{(?:[\w\\/.+ -]|\{[\w\\/.+ -]{0,30}\}){1,40}\}|\([\w/.+-]{1,12}\)|\w+|\\circ)(?!\s*\^)"
 )
 _EXPANDING = re.compile(r"!|\\(?:binom|sum|prod|int|lim)")
 _BRACKET = re.compile(r"[({\[]")
@@ -41,6 +41,8 @@ _BARE_COMMAND = re.compile(
     r"(?![A-Za-z])"
 )
 _BARE_POWER = re.compile(r"\^(\d{2,})")
+_SHORT_SUBSCRIPT = re.compile(r"_ ?\{ ?(\w) ?\}")
+_NAMED_SUBSCRIPT = re.compile(r"_ ?\{ ?\\(odot|oplus|max|min|perp|parallel|star)(?![A-Za-z]) ?\}")
 _VECTOR = re.compile(r"\\vec ?([A-Za-z])(?![A-Za-z])")
 _BARE_ROOT = re.compile(r"\\sqrt ?(\d+|[A-Za-z])")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
@@ -100,6 +102,8 @@ def _expression(text: str, is_real: bool) -> sympy.Basic | None:
     text = _respelled(text)
     exponents = [power[0] for power in _EXPONENT.finditer(text)]
     size = math.prod(int(digits) for exponent in exponents for digits in re.findall(r"[1-9]\d*", exponent))
+    if any(_EXPANDING.search(exponent) for exponent in exponents):
+        return None
     if len(exponents) < text.count("^") or size > MAX_EXPONENT or len(_BRACKET.findall(text)) > MAX_BRACKETS:
         return None
     if _EXPANDING.search(text) and _LARGE.search(text):
@@ -127,6 +131,7 @@ def _exact(expression: object, is_real: bool) -> sympy.Basic | None:
 def _respelled(text: str) -> str:
     r"""The text as the parser wants it: sqrt(2) is \sqrt{2}, 2*3 is 2 \cdot 3."""
     text = _THOUSANDS.sub("", _BARE_COMMAND.sub(r"\\\1", text)).replace("*", r"\cdot ")
+    text = _NAMED_SUBSCRIPT.sub(r"_{\1}", _SHORT_SUBSCRIPT.sub(r"_\1", text))
     text = _VECTOR.sub(r"\\vec{\1}", text.replace(r"\infinity", r"\infty").replace(r"\lg", r"\log_{10}"))
     for opening in (r"\sqrt(", r"\sqrt (", "^("):
         text = _braced(text, opening)

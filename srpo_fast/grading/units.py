@@ -8,12 +8,13 @@ PERCENT = "%"
 _SPELLINGS = {
     "m": "m meter meters metre metres mtr", "cm": "cm centimeter centimeters centimetre centimetres cms",
     "mm": "mm millimeter millimeters millimetre millimetres", "dm": "dm decimeter decimeters decimetre decimetres",
-    "km": "km kilometer kilometers kilometre kilometres kms", "um": "um micrometer micrometers micron microns",
+    "km": "km kilometer kilometers kilometre kilometres kms", "um": "um \\mum micrometer micrometers micron microns",
     "Mm": "Mm megameter megameters megametre megametres", "nm": "nm nanometer nanometers nanometre nanometres",
     "in": "in inch inches", "ft": "ft foot feet", "yd": "yd yard yards", "mi": "mi mile miles",
     "g": "g gram grams gm gms", "kg": "kg kilogram kilograms kgs kilo kilos", "mg": "mg milligram milligrams",
     "t": "ton tons tonne tonnes", "lb": "lb lbs pound pounds", "oz": "oz ounce ounces",
-    "s": "s sec secs second seconds", "ms": "ms millisecond milliseconds", "min": "min mins minute minutes",
+    "s": "s sec secs second seconds", "ms": "ms millisecond milliseconds", "us": "us \\mus microsecond microseconds",
+    "min": "min mins minute minutes",
     "h": "h hr hrs hour hours", "day": "day days", "week": "week weeks wk", "month": "month months",
     "year": "year years yr yrs",
     "L": "L l liter liters litre litres", "mL": "mL ml milliliter milliliters millilitre millilitres",
@@ -48,8 +49,9 @@ _SIGN = "[%$\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}]"
 _TOKEN = re.compile(
     r" ?(?:(?P<power>\^ ?\{? ?(-?\d) ?\}?(?!\\))|(?P<over>/|per(?![A-Za-z]))|(?P<times>\\cdot|\\times|\*|-(?=[A-Za-z]))"
     r"|(?P<area>(?:sq|square|cu|cubic)\.?(?![A-Za-z]))"
-    rf"|(?P<name>\^\\circ|\\Omega|Rs\.|[A-Za-z]+|{_SIGN})(?P<digit>[23](?!\d))?)"
+    rf"|(?P<name>\^\\circ|\\Omega|\\mu ?[A-Za-z]|Rs\.|[A-Za-z]+|{_SIGN})(?P<digit>[23](?!\d))?)"
 )
+_DIVISOR = re.compile(r"/ ?\(")  # everything after a stroke divides, brackets or not
 _MAX_TOKENS = 12
 
 
@@ -58,6 +60,7 @@ def canonical_unit(text: str) -> str | None:
     """The unit in its one spelling, "" for `units` and nothing; None if the text is no unit."""
     powers: dict[str, int] = {}
     place, sign, next_power, last, is_neutral = 0, 1, 1, "", False
+    text = _DIVISOR.sub("/", text).rstrip(") ") if "/" in text else text
     for _ in range(_MAX_TOKENS):
         if place == len(text):
             break
@@ -80,7 +83,7 @@ def canonical_unit(text: str) -> str | None:
                 return None
             powers[last] *= 2 if token["name"] == "squared" else 3
         elif token["name"]:
-            name = token["name"]
+            name = token["name"].replace(" ", "")
             if name.casefold() in _NEUTRAL:
                 last, next_power = "", 1
                 is_neutral = True

@@ -24,9 +24,13 @@ def items_of(benchmark: Benchmark, records: Sequence[Mapping[str, Any]], split: 
 
 
 def disagreements(benchmark: Benchmark, grader: Grader) -> list[tuple[dict[str, Any], Mark]]:
-    """The golden answers to the items of the benchmark's fixture that get another mark than by hand."""
-    items = {item.id: item for item in items_of(benchmark, records_of(benchmark.name))}
+    """The golden answers to the items of the benchmark's fixture that get another mark than by hand.
+
+    A case may change its item's record.
+    """
+    records = {item.id: record for record in records_of(benchmark.name) for item in items_of(benchmark, [record])}
     cases = [json.loads(line) for line in (GOLDEN / f"evaluation_{benchmark.name}.jsonl").open()]
     assert len(cases) >= 40
-    marks = benchmark.mark([(items[case["item"]], case["response"]) for case in cases], grader)
+    items = [items_of(benchmark, [records[case["item"]] | case.get("record", {})])[0] for case in cases]
+    marks = benchmark.mark([(item, case["response"]) for item, case in zip(items, cases, strict=True)], grader)
     return [(case, mark) for case, mark in zip(cases, marks, strict=True) if mark.is_right is not case["verdict"]]
