@@ -57,5 +57,5 @@ class _HeadLoss(torch.autograd.Function):
         if ctx.is_added:
             torch._assert_async(dloss == 1, "with weight_grad the loss enters the total as it is: once, unscaled")
         if dhidden is not None:
-            dhidden = dhidden.new_zeros(ctx.shape).index_copy_(0, rows, dhidden * dloss)
+            dhidden = dhidden.new_zeros(ctx.shape).index_add_(0, rows, dhidden * dloss)  # a row may have two labels
         return dhidden, None if sums is None else (sums * dloss).to(ctx.dtype), None, None, None, None

@@ -88,6 +88,15 @@ def test_no_row_and_one_row(lengths, name):
 
 
 @pytest.mark.usefixtures("path", "chunks_of_four")
+def test_a_state_with_several_labels_has_the_gradient_of_all():
+    """As where completions share their prompt, whose last row predicts the first token of each."""
+    case = make_case((3, 4, 5))
+    loss_rows = case.loss_rows.clone()
+    loss_rows[[3, 7]] = int(loss_rows[0])
+    check(replace(case, loss_rows=loss_rows), OBJECTIVES["grpo"], **FP32)
+
+
+@pytest.mark.usefixtures("path", "chunks_of_four")
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_rows_without_weight_have_no_gradient_and_count_nowhere(name):
     case = make_case()

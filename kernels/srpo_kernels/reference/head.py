@@ -34,7 +34,7 @@ def srpo_head(
     Args:
         hidden: [T, D], differentiable.
         weight: [V_tp, D], this rank's rows of the output layer; differentiable, unless weight_grad is given.
-        loss_rows: [R] int64, the rows of `hidden` whose labels count.
+        loss_rows: [R] int64, the rows of `hidden` whose labels count; one with several labels comes several times.
         labels: [R] int64 token ids.
         rows: what else the objective reads, [R] each.
         weight_grad: [V_tp, D] fp32: the gradient of `weight` for a loss that enters the total once is added to this
