@@ -14,6 +14,8 @@ from srpo_fast.doctor.command import add_doctor_options, doctor
 from srpo_fast.evaluation.command import add_eval_options, evaluate
 from srpo_fast.inspection.command import add_data_commands
 
+_SUBJECTS = "the head and its operations; the weight sync; rollouts and a step's seconds"
+
 
 def train(options: argparse.Namespace) -> int:
     """torchrun srpo_fast/train.py on this machine, with train.py's exit code and without torchrun's own report."""
@@ -112,7 +114,7 @@ def bench(options: argparse.Namespace) -> int:
     """Measures operations against other ways of doing the same; needs a checkout of the sources."""
     checkout = Path(__file__).parent.parent
     module = f"benchmarks.{options.subject}"
-    if not (checkout / "benchmarks" / options.subject / "__main__.py").is_file():
+    if not any(path.is_file() for path in _sources_of(checkout / "benchmarks" / options.subject)):
         raise UserError(
             f"{module} is not installed with the package: clone the sources, `make setup`, then run it there"
         )
@@ -120,6 +122,10 @@ def bench(options: argparse.Namespace) -> int:
     environment = {k: v for k, v in os.environ.items() if k not in ("TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS")}
     arguments = [sys.executable, "-m", module, *options.arguments]
     return subprocess.run(arguments, cwd=checkout, env=environment, check=False).returncode
+
+
+def _sources_of(module: Path) -> tuple[Path, ...]:
+    return module / "__main__.py", module.with_suffix(".py")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -182,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run_command=estimate)
 
     command = commands.add_parser("bench", help=bench.__doc__)
-    command.add_argument("subject", choices=["ops"], help="ops: the head and the operations it is made of")
+    command.add_argument("subject", choices=["ops", "sync", "loop"], help=_SUBJECTS)
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="of the subject; -h shows them")
     command.set_defaults(run_command=bench)
     return root

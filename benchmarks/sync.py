@@ -113,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="a model directory (default: the embedded model, random weights)")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--json", action="store_true", help="print nothing but the JSON document")
     parser.add_argument("--rounds", type=int, default=31)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -120,9 +121,12 @@ def main() -> None:
             write_untrained_model(Path(folder), seed=0)
         bench = Bench(options.model or Path(folder), options.dtype, start(ParallelConfig()))
         found = measure(bench, options.rounds)
-        for name in ("reload", "copy", "alias"):
+        for name in () if options.json else ("reload", "copy", "alias"):
             print(f"{name:<7} {found[f'{name}_s'] * 1e3:9.2f} ms")
-        print(f"copy {found['copy_speedup']:.1f} x, alias {found['alias_speedup']:.1f} x faster than reload_weights")
+        if not options.json:
+            print(
+                f"copy {found['copy_speedup']:.1f} x, alias {found['alias_speedup']:.1f} x faster than reload_weights"
+            )
         print(json.dumps(found | machine()), flush=True)
         bench.engine.close()
 

@@ -93,6 +93,7 @@ def seconds_by_phase(ranks: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print nothing but the JSON document")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--ranks", type=int, default=2, help="of the short run")
     options = parser.parse_args()
@@ -100,9 +101,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_untrained_model(Path(folder), seed=0)
         found |= rollout_ratio(Path(folder), options.rounds)
-    for name, value in found["seconds"].items():
+    for name, value in () if options.json else found["seconds"].items():
         print(f"{name:<22} {value:8.3f} s")
-    print(f"rollouts at {found['ratio_to_bare']:.1%} of a bare LLM.generate")
+    if not options.json:
+        print(f"rollouts at {found['ratio_to_bare']:.1%} of a bare LLM.generate")
     print(json.dumps(found | machine()))
 
 
