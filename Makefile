@@ -43,7 +43,7 @@ train: setup
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/srpo train --ranks $(RANKS) $(ARGS)
 
 test: setup lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(RANKS) --dist loadfile $(ARGS)
 
 study: setup
 	$(BIN)/python -m benchmarks.study $(ARGS)
