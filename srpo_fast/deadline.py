@@ -8,8 +8,11 @@ import faulthandler
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+GRACE_S = 3.0  # for the other ranks to tell theirs: the first to leave ends them
 
 
 @contextmanager
@@ -24,6 +27,7 @@ def deadline(seconds: float, what: str, rank: int) -> Iterator[None]:
             flush=True,
         )
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+        time.sleep(GRACE_S)
         os._exit(1)
 
     timer = threading.Timer(seconds, end)

@@ -60,8 +60,8 @@ def make_case(model_dir: Path, seed: int, parallel: Parallel) -> Case:
     return Case(
         model_dir=model_dir,
         policy=policy,
-        truth=transformers_parity(model_dir, policy.head.banned_ids),
-        theirs=transformers_parity(model_dir, policy.head.banned_ids, torch.bfloat16),
+        truth=transformers_parity(model_dir, policy.vocab.banned_columns),
+        theirs=transformers_parity(model_dir, policy.vocab.banned_columns, torch.bfloat16),
         ours=Parity(logits=rows, gradients=fp32_gradients_of(policy), loss=metrics["loss"]),
     )
 

@@ -122,8 +122,9 @@ def test_one_rank_reads_the_economical_state_of_two_bit_for_bit(one_process, unt
     apply_factories(read)
     shards = [shard for shard in nested_values(read) if isinstance(shard, ShardedTensor)]
     assert {shard.key for shard in shards} == on_disk.keys()
-    # weights, masters and both moments; 23 parameters, of which a layer's gate and up are two shards
-    assert len(shards) == 4 * 26
+    # weights, masters and both moments; 23 parameters, of which a layer's gate and up are two shards, and weight and
+    # bias of its queries, keys and values three
+    assert len(shards) == 4 * (26 + 3 * 2 * 2)
     for shard in shards:
         assert torch.equal(on_disk[shard.key][shard.global_slice()].view_as(shard.data), shard.data), shard.key
 

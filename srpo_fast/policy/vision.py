@@ -67,7 +67,8 @@ class VisionTower:
         config._attn_implementation = _attention(parallel.device)
         self.module = Qwen2_5_VisionTransformerPretrainedModel(config)
         self.module.patch_embed = PatchEmbedding(self.module.patch_embed.proj)  # type: ignore[assignment]
-        fuse_gate_up(self.module)
+        if trained:
+            fuse_gate_up(self.module)  # what is trained is synced; without a gradient this would need more memory
         self.module.load_state_dict({name: _tensor(source, name) for name in self.module.state_dict()})
         for parameter in self.module.parameters():  # not the buffers: rotary frequencies stay fp32
             parameter.data = parameter.data.to(dtype)
