@@ -108,6 +108,7 @@ def srpo_objective(
         removed its gradient (clipped; dual_clip included) or changed it (cispo);
         `importance_masked`: those with c_t = 0; `ratio_max`: the largest r_t, 0 without rows;
         `mismatch_abs`: |o_t - e_t|; `mismatch_kl`: the k3 estimate of KL(engine || old policy);
+        `token_mult_prob_error`: exp(C(|o_t - e_t|)), the factor between the two probabilities;
         `entropy`: H_t, if given; `kl`: k_t, if kl_coef > 0.
     """
     _check_terms(objective, ref_logprobs, entropy)
@@ -126,6 +127,7 @@ def srpo_objective(
         "importance_masked": (correction == 0).to(loss.dtype),
         "mismatch_abs": mismatch.abs(),
         "mismatch_kl": _k3(_bounded(mismatch)),
+        "token_mult_prob_error": _bounded(mismatch.abs()).exp(),
     }
     if objective.kl_coef > 0:
         assert ref_logprobs is not None

@@ -91,6 +91,7 @@ class LossConfig(Section):
     importance_floor: float = Field(default=0.5, ge=0.0)  # of icepop and sequence_mask
     importance_cap: Rate = 2.0
     mismatch_stop: float = Field(default=0.05, gt=0.0)  # mean |engine - policy| log-prob that ends the run
+    mismatch_warn: Rate | None = None  # and that is told of, once; None: half of mismatch_stop
 
     @model_validator(mode="after")
     def _agree(self) -> "LossConfig":
@@ -99,5 +100,10 @@ class LossConfig(Section):
         if self.importance in ("icepop", "sequence_mask") and self.importance_floor >= self.importance_cap:
             raise ValueError(
                 f"importance_floor ({self.importance_floor}) must be less than importance_cap ({self.importance_cap})"
+            )
+        if self.mismatch_warn is not None and self.mismatch_warn >= self.mismatch_stop:
+            raise ValueError(
+                f"mismatch_warn ({self.mismatch_warn}) must be less than mismatch_stop ({self.mismatch_stop}), "
+                "which ends the run"
             )
         return self

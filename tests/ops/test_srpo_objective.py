@@ -390,3 +390,8 @@ def test_no_rows_cost_nothing():
     loss, _, metrics = evaluate(CLIPPED, [], offsets=[0])
     assert loss == 0
     assert set(metrics.values()) == {0}
+
+
+def test_the_token_mult_prob_error_is_the_factor_between_two_probabilities_either_way():
+    _, _, metrics = evaluate(CLIPPED, [0.0, 0.0, 0.0], rollout=[0.0, math.log(2), -math.log(3)], weights=[1, 1, 0])
+    assert metrics["token_mult_prob_error"] == pytest.approx(1 + 2)  # the third token is padding
