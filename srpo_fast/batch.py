@@ -75,6 +75,7 @@ class Group:
     prompt: Prompt
     completions: tuple[Completion, ...]
     scores: tuple[Score, ...]
+    engine: int = 0  # which of the world's engines sampled them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

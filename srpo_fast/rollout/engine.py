@@ -14,8 +14,10 @@ from srpo_fast.batch import Completion, Prompt
 from srpo_fast.config import RolloutConfig
 from srpo_fast.parallel import Parallel
 from srpo_fast.rollout import vllm_touch_points
+from srpo_fast.rollout.sharing import ExpectedLengths
 
 Progress = Callable[[int], object]  # told how many more completions are done
+Done = Callable[[int, tuple[Completion, ...]], object]  # given a prompt's place in the call and its completions
 
 
 class StaleEngine(RuntimeError):
@@ -70,6 +72,7 @@ class RolloutEngine:
                 use_tqdm_on_load=False,
             )
         self.policy_version = -1
+        self.lengths = ExpectedLengths()
         self._decode = decode
         self._bans = dict.fromkeys(banned_ids, -100.0)
         self._parallel = parallel
@@ -86,10 +89,12 @@ class RolloutEngine:
         self.policy_version = policy_version
 
     def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, *, policy_version: int, progress: Progress | None = None
-    ) -> list[tuple[Completion, ...]]:
+        self, prompts: Sequence[Prompt], sampling: Sampling, *, policy_version: int, progress: Progress | None = None,
+        done: Done | None = None,
+    ) -> list[tuple[Completion, ...]]:  # fmt: skip
         """`sampling.samples` completions of every prompt, in the prompts' order.
 
+        done: called between two steps of the engine with a prompt's completions as soon as all of them are there.
         Raises StaleEngine when the weights inside are not of `policy_version`.
         """
         if policy_version != self.policy_version:
@@ -98,8 +103,16 @@ class RolloutEngine:
             return []
         requests, parameters = self.requests(prompts, sampling)
         bar = False if progress is None else _report_to(progress)
-        outputs = self.llm.generate(requests, parameters, use_tqdm=bar)
-        return [tuple(self._completion(c) for c in output.outputs) for output in outputs]
+        found: dict[int, tuple[Completion, ...]] = {}
+
+        def finished(place: int, output: Any) -> None:
+            found[place] = tuple(self._completion(c) for c in output.outputs)
+            if done is not None:
+                done(place, found[place])
+
+        with vllm_touch_points.each_finished(self.llm, finished):
+            self.llm.generate(requests, parameters, use_tqdm=bar)
+        return [found[place] for place in range(len(prompts))]
 
     def requests(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[list[dict[str, Any]], list[Any]]:
         """What vLLM is asked: a request and its SamplingParams for every prompt."""

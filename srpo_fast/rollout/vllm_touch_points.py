@@ -3,7 +3,7 @@
 import gc
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -66,3 +66,23 @@ def parameters_of(llm: Any) -> dict[str, torch.Tensor]:
     """The live parameters of this rank's part of the engine's model, by vLLM's names; a tied head has none."""
     (parameters,) = llm.apply_model(lambda model: dict(model.named_parameters()))
     return parameters
+
+
+@contextmanager
+def each_finished(llm: Any, tell: Callable[[int, Any], object]) -> Iterator[None]:
+    """Around one `generate`: tells of every request that is done, by its place in the call, with vLLM's output."""
+    engine, first = llm.llm_engine, llm.request_counter.counter
+    step = engine.step
+
+    def telling() -> list[Any]:
+        outputs = step()
+        for output in outputs:
+            if output.finished:
+                tell(int(output.request_id) - first, output)
+        return outputs
+
+    engine.step = telling
+    try:
+        yield
+    finally:
+        del engine.step  # the method of the class is found again
