@@ -74,6 +74,7 @@ def test_the_means_are_over_all_completions_dropped_groups_included(groups):
             "rollout/finished": 0.75,
             "rollout/groups_kept": 0.5,
             "rollout/engine_balance": 1.0,
+            "rollout/stale_tokens": 0.0,
         }
     )
 

@@ -29,6 +29,7 @@ def rollout_metrics(groups: Sequence[Group], kept_P: Tensor) -> dict[str, float]
         "rollout/finished": _mean(c.is_finished for c in completions),
         "rollout/groups_kept": float(kept_P.float().mean()),
         "rollout/engine_balance": _engine_balance(groups),
+        "rollout/stale_tokens": float(sum(v != c.policy_version for c in completions for v in c.token_versions)),
     }
 
 

@@ -32,10 +32,15 @@ class Sampling:
     temperature: float  # 0: greedy
     max_tokens: int
     stream: tuple[int | str, ...]  # for example (seed, "rollout", step)
+    finish_share: float = 1.0  # an engine stops when this share of its completions, and a whole group, are done
 
-    def seed(self, question_id: str) -> int:
-        """A function of (run, step, prompt); vLLM adds the sample's number."""
-        digest = hashlib.sha256(repr((*self.stream, question_id)).encode()).digest()
+    def seed(self, question_id: str, *continued: int) -> int:
+        """A function of (run, step, prompt); vLLM adds the sample's number.
+
+        continued: of a completion that an earlier step began, its number and its tokens so far; the step that goes on
+        with it draws from a stream of its own.
+        """
+        digest = hashlib.sha256(repr((*self.stream, question_id, *continued)).encode()).digest()
         return int.from_bytes(digest[:4], "little") >> 1
 
 
@@ -73,7 +78,7 @@ class RolloutEngine:
             )
         self.policy_version = -1
         self.lengths = ExpectedLengths()
-        self._decode = decode
+        self.decode = decode
         self._bans = dict.fromkeys(banned_ids, -100.0)
         self._parallel = parallel
 
@@ -97,8 +102,7 @@ class RolloutEngine:
         done: called between two steps of the engine with a prompt's completions as soon as all of them are there.
         Raises StaleEngine when the weights inside are not of `policy_version`.
         """
-        if policy_version != self.policy_version:
-            raise StaleEngine(f"the engine holds policy version {self.policy_version}, asked for {policy_version}")
+        self.require_version(policy_version)
         if not prompts:
             return []
         requests, parameters = self.requests(prompts, sampling)
@@ -106,7 +110,7 @@ class RolloutEngine:
         found: dict[int, tuple[Completion, ...]] = {}
 
         def finished(place: int, output: Any) -> None:
-            found[place] = tuple(self._completion(c) for c in output.outputs)
+            found[place] = tuple(self.completion(c) for c in output.outputs)
             if done is not None:
                 done(place, found[place])
 
@@ -114,42 +118,54 @@ class RolloutEngine:
             self.llm.generate(requests, parameters, use_tqdm=bar)
         return [found[place] for place in range(len(prompts))]
 
+    def require_version(self, policy_version: int) -> None:
+        """Raises StaleEngine when the weights inside are not of `policy_version`."""
+        if policy_version != self.policy_version:
+            raise StaleEngine(f"the engine holds policy version {self.policy_version}, asked for {policy_version}")
+
     def requests(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[list[dict[str, Any]], list[Any]]:
         """What vLLM is asked: a request and its SamplingParams for every prompt."""
-        return [_request(p) for p in prompts], [self._sampling_params(sampling, p) for p in prompts]
+        return [request_of(p) for p in prompts], [
+            self.sampling_params(sampling, seed=sampling.seed(p.question.id)) for p in prompts
+        ]
 
     def close(self) -> None:
         """Ends the engine. vLLM takes the default process group along, so nothing collective may follow."""
         del self.llm
         gc.collect()
 
-    def _sampling_params(self, sampling: Sampling, prompt: Prompt) -> Any:
+    def sampling_params(self, sampling: Sampling, *, seed: int) -> Any:
         from vllm import SamplingParams
 
         return SamplingParams(
             n=sampling.samples,
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
-            seed=sampling.seed(prompt.question.id),
+            seed=seed,
             logprobs=0,  # of the sampled token only
             logit_bias=self._bans,
             detokenize=False,  # we decode a whole completion once, not a token at a time
         )
 
-    def _completion(self, output: Any) -> Completion:
+    def completion(self, output: Any) -> Completion:
         token_ids = tuple(output.token_ids)
-        logprobs = output.logprobs
         return Completion(
             token_ids=token_ids,
-            rollout_logprobs=tuple(step[token].logprob for step, token in zip(logprobs, token_ids, strict=True)),
-            text=self._decode(token_ids),
+            rollout_logprobs=logprobs_of(token_ids, output.logprobs),
+            text=self.decode(token_ids),
             is_finished=output.finish_reason == "stop",
             policy_version=self.policy_version,
         )
 
 
-def _request(prompt: Prompt) -> dict[str, Any]:
-    request: dict[str, Any] = {"prompt_token_ids": list(prompt.engine_token_ids)}
+def logprobs_of(token_ids: Sequence[int], logprobs: Any) -> tuple[float, ...]:
+    """The sampled tokens' own, of what vLLM gives for each position."""
+    return tuple(step[token].logprob for step, token in zip(logprobs, token_ids, strict=True))
+
+
+def request_of(prompt: Prompt, begun: Sequence[int] = ()) -> dict[str, Any]:
+    """begun: tokens of the completion that are there already."""
+    request: dict[str, Any] = {"prompt_token_ids": [*prompt.engine_token_ids, *begun]}
     if prompt.question.images:
         request["multi_modal_data"] = {"image": list(prompt.question.images)}
     return request

@@ -69,8 +69,14 @@ def parameters_of(llm: Any) -> dict[str, torch.Tensor]:
 
 
 @contextmanager
-def each_finished(llm: Any, tell: Callable[[int, Any], object]) -> Iterator[None]:
-    """Around one `generate`: tells of every request that is done, by its place in the call, with vLLM's output."""
+def each_finished(
+    llm: Any, tell: Callable[[int, Any], object], cut: Callable[[int, list[int], Any], object] | None = None,
+    is_enough: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:  # fmt: skip
+    """Around one `generate`: tells of every request that is done, by its place in the call, with vLLM's output.
+
+    When it is enough the others are ended: `cut` is given each one's place, tokens so far, and vLLM's log-probs.
+    """
     engine, first = llm.llm_engine, llm.request_counter.counter
     step = engine.step
 
@@ -79,6 +85,12 @@ def each_finished(llm: Any, tell: Callable[[int, Any], object]) -> Iterator[None
         for output in outputs:
             if output.finished:
                 tell(int(output.request_id) - first, output)
+        if cut is not None and is_enough():
+            states = list(engine.output_processor.request_states.values())
+            for state in states:
+                tokens = list(state.detokenizer.output_token_ids)
+                cut(int(state.external_req_id) - first, tokens, state.logprobs_processor.logprobs)
+            engine.abort_request([state.request_id for state in states], internal=True)
         return outputs
 
     engine.step = telling
