@@ -50,7 +50,12 @@ class Completion:
     rollout_logprobs: tuple[float, ...]  # the engine's, one a token, at the sampling temperature
     text: str  # special tokens removed
     is_finished: bool  # False: cut at the token limit
-    policy_version: int  # optimizer steps the sampling weights had seen
+    policy_version: int  # optimizer steps the weights had seen that sampled its last token
+    token_versions: tuple[int, ...] = ()  # the same of every token, where an earlier step began it; else empty
+
+    def is_open(self, max_tokens: int) -> bool:
+        """Whether sampling was ended before the completion was."""
+        return not self.is_finished and len(self.token_ids) < max_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +76,12 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """The G completions of one prompt; advantages are relative within it."""
+    """The G completions of one prompt; advantages are relative within it. No scores: some completions are open."""
 
     prompt: Prompt
     completions: tuple[Completion, ...]
     scores: tuple[Score, ...]
+    engine: int = 0  # which of the world's engines sampled them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

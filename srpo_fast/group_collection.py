@@ -4,7 +4,7 @@ This is DAPO's dynamic sampling with a bounded number of rounds; without refill 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 
@@ -15,9 +15,10 @@ from srpo_fast.batch import Group, Prompt
 from srpo_fast.config import Config
 from srpo_fast.monitor.metrics import PhaseTimer
 from srpo_fast.prompt_source import PromptSource
+from srpo_fast.rollout import Sampling
 from srpo_fast.sequences import kept_groups
 
-Sample = Callable[[list[Prompt]], list[Group]]
+Sample = Callable[[Sequence[Prompt | Group]], list[Group]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class Collection:
     groups: tuple[Group, ...]  # P of them, dropped ones included
     kept_P: Tensor  # [P] bool, those to train on
     rounds: int  # of sampling
+    carried: int = 0  # completions that were begun and are left to the next step
 
     @property
     def kept(self) -> list[Group]:
@@ -34,26 +36,47 @@ class Collection:
 
     @property
     def metrics(self) -> dict[str, float]:
-        return {"rollout/rounds": float(self.rounds), "rollout/groups_sampled": float(len(self.groups))}
+        counts = {"rounds": self.rounds, "groups_sampled": len(self.groups), "carried": self.carried}
+        return {f"rollout/{name}": float(count) for name, count in counts.items()}
 
 
 def collect_step(prompts: PromptSource, sample: Sample, config: Config, timer: PhaseTimer) -> Collection:
     """The groups of one step, as the sections data, rollout and advantage say. A collective, as drawing is."""
 
-    def draw(count: int) -> list[Prompt]:
+    def draw(count: int) -> list[Prompt | Group]:
         with timer("data"):
-            return prompts.draw(count)
+            carried = prompts.take_carried()
+            return [*carried, *prompts.draw(count - len(carried))]
+
+    still_open: list[Group] = []
+
+    def whole(asked: Sequence[Prompt | Group]) -> list[Group]:
+        groups = sample(asked)
+        still_open.extend(group for group in groups if not group.scores)
+        return [group for group in groups if group.scores]
 
     prompts.start_step()
     keep = partial(kept_groups, settings=config.advantage, max_tokens=config.rollout.max_tokens)
-    return collect_groups(
-        draw, lambda: prompts.left_in_step, sample, keep, wanted=config.data.prompts_per_step,
+    collected = collect_groups(
+        draw, lambda: prompts.left_in_step, whole, keep, wanted=config.data.prompts_per_step,
         refill_rounds=config.rollout.refill_rounds,
+    )  # fmt: skip
+    prompts.carry(still_open)
+    carried = sum(c.is_open(config.rollout.max_tokens) for group in still_open for c in group.completions)
+    return replace(collected, carried=carried)
+
+
+def rollout_sampling(config: Config, step: int) -> Sampling:
+    """How a step samples. The last one leaves nothing open."""
+    r = config.rollout
+    return Sampling(
+        samples=r.group_size, temperature=r.temperature, max_tokens=r.max_tokens,
+        stream=(config.run.seed, "rollout", step), finish_share=r.finish_share if step + 1 < config.steps else 1.0,
     )  # fmt: skip
 
 
 def collect_groups(
-    draw: Callable[[int], list[Prompt]], left: Callable[[], int], sample: Sample,
+    draw: Callable[[int], list[Prompt | Group]], left: Callable[[], int], sample: Sample,
     keep: Callable[[Sequence[Group]], Tensor], *, wanted: int, refill_rounds: int,
 ) -> Collection:  # fmt: skip
     """Samples `wanted` prompts, and more in up to refill_rounds rounds until as many groups are kept.

@@ -18,6 +18,7 @@ from torch import Tensor
 from srpo_fast.batch import MicroBatch, TrainingSequence
 from srpo_fast.config import LossConfig
 from srpo_kernels import Objective, ObjectiveRows, VocabShard, cross_entropy_head, head_logprobs, srpo_head
+from srpo_kernels.objective import LOG_RATIO_BOUND
 from srpo_kernels.reference import live_rows
 
 Metrics = dict[str, Tensor]  # sums over tokens, or maxima: is_maximum
@@ -85,11 +86,20 @@ def srpo_loss(objective: Objective) -> LossFunction:
 
 
 def _srpo_loss(objective: Objective, batch: MicroBatch, hidden: Tensor, head: Head) -> tuple[Tensor, Metrics]:
+    rows = _objective_rows(batch)
     output = srpo_head(
-        hidden, head.weight, batch.loss_rows, batch.labels, _objective_rows(batch), objective=objective,
-        vocab=head.vocab, weight_grad=head.weight_grad,
+        hidden, head.weight, batch.loss_rows, batch.labels, rows, objective=objective, vocab=head.vocab,
+        weight_grad=head.weight_grad,
     )  # fmt: skip
-    return output.loss, output.metrics | {"loss": output.loss.detach().clone()}
+    counts = live_rows(rows, objective) & (rows.token_weights != 0)
+    error = probability_factor(output.logprobs if rows.old_logprobs is None else rows.old_logprobs, rows)
+    own = {"token_mult_prob_error": error.where(counts, 0.0).sum(), "loss": output.loss.detach().clone()}
+    return output.loss, output.metrics | own
+
+
+def probability_factor(old_logprobs: Tensor, rows: ObjectiveRows) -> Tensor:
+    """[R]: the factor between engine's and policy's probability of each token, whichever is larger; 1 where equal."""
+    return (old_logprobs - rows.rollout_logprobs).abs().clamp(max=LOG_RATIO_BOUND).exp()
 
 
 def trained_rows(batch: MicroBatch, objective: Objective) -> MicroBatch:

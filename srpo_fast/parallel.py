@@ -162,6 +162,13 @@ def gather_from_engines(mine: T, parallel: Parallel) -> list[T]:
     return everyone[:: parallel.tp]
 
 
+def require_equal(what: str, mine: str, parallel: Parallel) -> None:
+    """Raises RuntimeError, on every rank, unless all ranks pass the same `mine`; a small collective."""
+    everyone = gather_from_ranks(mine, parallel)
+    if different := [rank for rank, theirs in enumerate(everyone) if theirs != everyone[0]]:
+        raise RuntimeError(f"ranks disagree on {what}: ranks {', '.join(map(str, different))} differ from rank 0")
+
+
 def gather_from_ranks(mine: T, parallel: Parallel) -> list[T]:
     """What every rank holds, in rank order, on every rank."""
     if parallel.world == 1:

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from srpo_fast.bad_record import BadRecord, Problem
-from srpo_fast.batch import Prompt, Question
+from srpo_fast.batch import Completion, Group, Prompt, Question
 from srpo_fast.config import UserError
 from srpo_fast.dataset import QuestionFile
+from srpo_fast.expected_lengths import ExpectedLengths
 from srpo_fast.parallel import Parallel, merge_over_world
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.quarantine import Quarantine
@@ -37,11 +38,24 @@ class PromptSource:
         self._quarantine, self._parallel = quarantine, parallel
         self._sampler = PromptSampler(len(questions), seed)
         self._in_step: set[int] = set()
+        self._carried: dict[int, Group] = {}  # open groups that the next step goes on with, by their questions
+        self._index_of: dict[str, int] = {}  # of the step's prompts
         self._bad: dict[int, Problem] = {}
+        self.lengths = ExpectedLengths()
 
     def start_step(self) -> None:
-        """From here on every question may be drawn once, whatever was drawn before."""
-        self._in_step = set()
+        """From here on every question may be drawn once, whatever was drawn before; carried ones are in the step."""
+        self._in_step = set(self._carried)
+        self._index_of = {group.prompt.question.id: index for index, group in self._carried.items()}
+
+    def carry(self, groups: Sequence[Group]) -> None:
+        """Keeps the step's open groups for the next one, and in checkpoints."""
+        self._carried = {self._index_of[group.prompt.question.id]: group for group in groups}
+
+    def take_carried(self) -> list[Group]:
+        """The groups that the step before left open, once."""
+        carried, self._carried = list(self._carried.values()), {}
+        return carried
 
     def draw(self, count: int) -> list[Prompt]:
         """`count` prompts of different questions, none drawn before in this step.
@@ -56,6 +70,7 @@ class PromptSource:
             self._bad |= problems
             self._quarantine.add(self._questions, problems.values())
             prompts += [encoded[index] for index in indices if index in encoded]
+            self._index_of |= {prompt.question.id: index for index, prompt in encoded.items()}
         return prompts
 
     @property
@@ -66,13 +81,30 @@ class PromptSource:
     def state_dict(self) -> dict[str, Any]:
         """Between two steps."""
         bad = [(index, asdict(problem)) for index, problem in self._bad.items()]
-        return {"sampler": self._sampler.state_dict(), "bad": bad}
+        carried = [(index, [asdict(c) for c in group.completions]) for index, group in self._carried.items()]
+        lengths = self.lengths.state_dict()
+        return {"sampler": self._sampler.state_dict(), "bad": bad, "carried": carried, "lengths": lengths}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._sampler.load_state_dict(state["sampler"])
         self._in_step = set()
         self._bad = {index: Problem(**problem) for index, problem in state["bad"]}
         self._quarantine.add(self._questions, self._bad.values())
+        self._carried = self._reopened(dict(state["carried"]))
+        self.lengths.load_state_dict(state["lengths"])
+
+    def _reopened(self, carried: dict[int, list[dict[str, Any]]]) -> dict[int, Group]:
+        """A collective. Raises UserError when a question can no longer be used."""
+        encoded, problems = _encode(self._questions, list(carried), self._encoder, self._system_prompt, self._parallel)
+        if problems:
+            raise UserError(
+                "the checkpoint holds the begun completions of a question that cannot be used any more: "
+                f"{next(iter(problems.values())).message}; bring the data back as it was"
+            )
+        return {
+            index: Group(prompt=encoded[index], completions=tuple(Completion(**c) for c in completions), scores=())
+            for index, completions in carried.items()
+        }
 
 
 def encode_usable(

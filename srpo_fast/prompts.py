@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -43,6 +44,7 @@ class PromptEncoder:
         self._image_processor: Any = processor.image_processor
         self._chat_template = processor.chat_template or self._tokenizer.chat_template
         self._max_prompt_tokens = max_prompt_tokens
+        self._one_at_a_time = Lock()  # scoring counts in a thread of its own, and counting changes the tokenizer
         vocabulary = self._tokenizer.get_vocab()
         self.image_token_id: int = vocabulary[IMAGE_TOKEN]
         self.banned_ids: tuple[int, ...] = tuple(vocabulary[token] for token in VISION_TOKENS if token in vocabulary)
@@ -118,12 +120,14 @@ class PromptEncoder:
         """How many tokens every text is by itself, as token_ids has them."""
         if not texts:
             return []
-        encoded = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
+        with self._one_at_a_time:
+            encoded = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
         return [len(ids) for ids in encoded.input_ids]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of `token_ids` without special tokens."""
-        return self._tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        with self._one_at_a_time:
+            return self._tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def _require_length(self, name: str, num_tokens: int) -> None:
         if num_tokens > self._max_prompt_tokens:

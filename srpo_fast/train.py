@@ -25,7 +25,7 @@ from srpo_fast.ending import exit_code
 from srpo_fast.evaluation.heldout import evaluate
 from srpo_fast.evaluation.in_loop import measure, open_benchmarks
 from srpo_fast.grading.grader import Grader
-from srpo_fast.group_collection import collect_step
+from srpo_fast.group_collection import collect_step, rollout_sampling
 from srpo_fast.monitor.run_monitor import Monitor, open_monitor
 from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
 from srpo_fast.monitor.summary import Stage
@@ -78,7 +78,7 @@ class Trainer:
             self.engine = RolloutEngine(
                 model_dir, config.rollout, dtype=config.model.dtype, seed=config.run.seed,
                 max_prompt_tokens=config.data.max_prompt_tokens, banned_ids=self.encoder.banned_ids,
-                decode=self.encoder.decode, parallel=parallel,
+                decode=self.encoder.decode, parallel=parallel, lengths=self.prompts.lengths,
             )  # fmt: skip
             self.weight_sync = WeightSync(self.policy, self.engine, config.rollout.weights, parallel)
             self.weight_sync.run()
@@ -144,7 +144,7 @@ class Trainer:
     def step(self, step: int) -> tuple[dict[str, float], list[Group]]:
         config, timer = self.config, self.monitor.timer
         with timer("rollout"):
-            sample = partial(self.sample, sampling=self.rollout_sampling(step), answer_format=self.rollout_format)
+            sample = partial(self.sample, sampling=rollout_sampling(config, step), answer_format=self.rollout_format)
             collected = collect_step(self.prompts, sample, config, timer)
         with timer("advantage"):
             sequences = training_sequences(collected.kept, config.advantage, config.rollout.max_tokens)
@@ -155,13 +155,6 @@ class Trainer:
         metrics = rollout_metrics(collected.groups, collected.kept_P) | collected.metrics | trained
         return metrics | {"data/quarantined": float(len(self.quarantine))}, list(collected.groups)
 
-    def rollout_sampling(self, step: int) -> Sampling:
-        r = self.config.rollout
-        return Sampling(
-            samples=r.group_size, temperature=r.temperature, max_tokens=r.max_tokens,
-            stream=(self.config.run.seed, "rollout", step),
-        )  # fmt: skip
-
     # --- what both stages use ---
 
     def encode(self, questions: Sequence[Question], answer_format: AnswerFormat) -> list[Prompt]:
@@ -171,8 +164,9 @@ class Trainer:
         )
 
     def sample(
-        self, prompts: list[Prompt], sampling: Sampling, answer_format: AnswerFormat, progress: Progress | None = None
-    ) -> list[Group]:
+        self, prompts: Sequence[Prompt | Group], sampling: Sampling, answer_format: AnswerFormat,
+        progress: Progress | None = None,
+    ) -> list[Group]:  # fmt: skip
         return sample_groups(
             self.engine, prompts, sampling, answer_format.score, policy_version=self.policy.version,
             parallel=self.parallel, progress=progress,

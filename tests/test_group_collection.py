@@ -50,7 +50,7 @@ def test_without_refills_a_step_is_one_round_and_keeps_what_the_filter_leaves():
     assert asked == [4]
     assert names(collected.groups) == [0, 1, 2, 3]
     assert names(collected.kept) == [1, 3]
-    assert collected.metrics == {"rollout/rounds": 1.0, "rollout/groups_sampled": 4.0}
+    assert collected.metrics == {"rollout/rounds": 1.0, "rollout/groups_sampled": 4.0, "rollout/carried": 0.0}
 
 
 def test_no_refill_is_drawn_when_none_is_missing():

@@ -252,3 +252,16 @@ def test_the_supervised_loss_does_not_know_the_sampling_temperature():
     assert loss_and_gradient(batches, supervised_loss, COOLER)[0] == pytest.approx(
         loss_and_gradient(batches, supervised_loss)[0], abs=1e-7
     )
+
+
+def test_the_probability_factor_counts_each_trained_token_once_either_way():
+    (batch,) = packed(with_token_weights(make_sequences(), "completion"))
+    probabilities = F.log_softmax(table_model().detach()[batch.input_ids[batch.loss_rows]], dim=-1)
+    own = probabilities.gather(1, batch.labels[:, None]).squeeze(1)
+    hidden = table_model().detach()[batch.input_ids]
+    _, metrics = srpo_loss(Objective())(batch, hidden, HEAD)
+    factors = torch.maximum((own - batch.rollout_logprobs).exp(), (batch.rollout_logprobs - own).exp())
+    trained = batch.advantages != 0
+    assert 0 < trained.sum() < len(trained)
+    assert metrics["token_mult_prob_error"].item() == pytest.approx(factors[trained].sum().item())
+    assert metrics["tokens"] == trained.sum()

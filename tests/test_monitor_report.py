@@ -339,3 +339,11 @@ def test_transition_shares_survive_a_step_that_sampled_nothing(tmp_path):
     MetricsWriter(run.metrics).write(1, empty)
     MetricsWriter(run.metrics).write(2, {key: float("nan") for key in empty})
     assert "Transitions" in Page(write_report(run.root).read_text()).text
+
+
+def test_what_a_step_gives_reason_to_say_is_shown_with_it(tmp_path):
+    monitor, stream = open_writing(tmp_path / "run")
+    with monitor, monitor.phase("srpo", 2):
+        for step in range(2):
+            monitor.log_step(step, METRICS | {"rollout/mismatch_abs": 0.04}, [GROUP])
+    assert stream.getvalue().count("4.0e-02 from the policy's") == 1

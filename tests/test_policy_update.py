@@ -89,6 +89,7 @@ def test_the_metrics_are_means_over_the_tokens_that_count(policy, sequences, pac
     assert metrics["train/ratio_max"] == 1
     assert 5 < metrics["train/entropy"] < 6  # log(379) = 5.94 if all tokens were alike
     assert 0 < metrics["rollout/mismatch_abs"] < 1
+    assert metrics["rollout/token_mult_prob_error"] > 1 + metrics["rollout/mismatch_abs"]  # exp(x) > 1 + x
     assert metrics["rollout/importance_masked"] == 0
     assert metrics["train/grad_norm"] > 0
     assert "train/kl" not in metrics

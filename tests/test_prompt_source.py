@@ -1,19 +1,28 @@
 """Prompts from a real file with a real encoder: what is bad is written down and replaced, alike on every start."""
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from srpo_fast import prompt_source
 from srpo_fast.bad_record import Problem
+from srpo_fast.batch import Group, Score
+from srpo_fast.config import DEFAULT_CONFIG, load_config
 from srpo_fast.dataset import QuestionFile, read_questions
 from srpo_fast.embedded.task import load_questions
+from srpo_fast.group_collection import collect_step
+from srpo_fast.monitor.metrics import PhaseTimer
+from srpo_fast.monitor.step_metrics import PARTS
 from srpo_fast.parallel import Parallel
 from srpo_fast.prompt_source import PromptSource, encode_usable
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.quarantine import Quarantine
+from srpo_fast.rollout.partial import begin
 from tests.launch import run_script
 
 SYSTEM = "answer"
@@ -181,3 +190,52 @@ def test_ranks_that_see_different_images_draw_alike(untrained_model, tmp_path):
     assert (line["id"], line["reason"]) == ("5", "image_unreadable")
     assert first["error"] == second["error"]
     assert "ranks read different questions (0 on rank 0, 1 on rank 1 cannot be used)" in first["error"]
+
+
+def test_open_groups_go_on_in_the_next_step_and_every_prompt_trains_once_also_after_a_resume(start):
+    """Questions take two steps, but for the first of a step, which ends in it as one always does."""
+    config = load_config(
+        DEFAULT_CONFIG, ["data.prompts_per_step=4", "rollout.finish_share=0.5", "rollout.group_size=2"]
+    )
+    score = Score(**dict.fromkeys(("total", *PARTS), 0.0), first_correct=True, second_correct=True, reasons=())
+
+    def sample(asked):
+        """Begins what is new and ends what was begun."""
+        asked_for.append([isinstance(one, Group) for one in asked])
+        assert len({(one.prompt if isinstance(one, Group) else one).question.id for one in asked}) == 4
+        groups = [one if isinstance(one, Group) else begin(one, 2) for one in asked]
+        grown = [
+            replace(g, completions=tuple(replace(c, token_ids=(*c.token_ids, 7)) for c in g.completions))
+            for g in groups
+        ]
+        ends = [place == 0 or isinstance(one, Group) for place, one in enumerate(asked)]
+        return [replace(g, scores=(score,) * 2 if end else ()) for g, end in zip(grown, ends, strict=True)]
+
+    def steps(source, count):
+        trained = []
+        for _ in range(count):
+            collected = collect_step(source, sample, config, PhaseTimer())
+            trained.append([(int(g.prompt.question.id), g.completions[0].token_ids) for g in collected.groups])
+            carried.append(collected.metrics["rollout/carried"])
+        return trained
+
+    asked_for, carried = [], []
+    whole = steps(start().source, 40)
+    assert max(carried) > 0
+    assert all(len(asked) == 4 and asked == sorted(asked, reverse=True) for asked in asked_for)  # carried ones first
+    assert {ids for step in whole for _, ids in step} == {(7,), (7, 7)}
+    met = [number for step in whole for number, _ in step]
+    assert len(set(met[:12])) == 12  # of 15 good questions none again before the epoch is nearly over
+
+    first = start("first.jsonl").source
+    assert steps(first, 2) == whole[:2]
+    state = torch.load(io.BytesIO(saved(first.state_dict())), weights_only=False)
+    second = start("second.jsonl").source
+    second.load_state_dict(state)
+    assert steps(second, 38) == whole[2:]
+
+
+def saved(state) -> bytes:
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    return stream.getvalue()

@@ -5,18 +5,20 @@ The engine lives until the session ends: closing it takes the default process gr
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from srpo_fast.batch import Completion, Prompt, Score
+from srpo_fast.batch import Completion, Group, Prompt, Score
 from srpo_fast.config import AdvantageConfig, RolloutConfig
 from srpo_fast.loss import supervised_loss
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.rollout import RolloutEngine, Sampling, StaleEngine, sample_groups
+from srpo_fast.rollout.partial import begin, extend_groups
 from srpo_fast.sequences import training_sequences
 from srpo_fast.weight_sync import EngineMismatch, WeightSync
 from tests.policy_case import OPTIMIZER, QUESTIONS, SYSTEM, make_sequences, open_encoder, open_policy, packer, perturb
@@ -246,3 +248,91 @@ def test_an_engine_that_shares_its_weights_notices_when_they_move(policy, engine
         sync.run()
     for name, parameter in engine.parameters().items():
         parameter.data = own[name]
+
+
+def extend(engine: RolloutEngine, groups: list[Group], how: Sampling) -> list[Group]:
+    """The groups as one call leaves them."""
+    whole: list[int] = []
+    found = extend_groups(
+        engine, groups, how, policy_version=engine.policy_version, done=lambda place, _: whole.append(place)
+    )
+    assert sorted(whole) == [g for g, cs in enumerate(found) if not any(c.is_open(MAX_TOKENS) for c in cs)]
+    return [replace(group, completions=completions) for group, completions in zip(groups, found, strict=True)]
+
+
+def cut_off(group: Group, length: int) -> Group:
+    """As if sampling had been ended there; shorter completions are done."""
+
+    def cut(c: Completion) -> Completion:
+        if len(c.token_ids) <= length:
+            return c
+        return replace(
+            c, token_ids=c.token_ids[:length], rollout_logprobs=c.rollout_logprobs[:length], is_finished=False
+        )
+
+    return replace(group, completions=tuple(cut(c) for c in group.completions))
+
+
+def test_a_partial_call_begins_the_completions_that_a_whole_one_would_end(policy, engine, prompts):
+    whole = tokens(engine.generate(prompts, sampling(), policy_version=policy.version))
+    begun = [begin(prompt, 4) for prompt in prompts]
+    assert tokens([g.completions for g in extend(engine, begun, sampling())]) == whole
+    # four tokens before its end the first group takes the others no further than their fourth
+    begun[0] = cut_off(extend(engine, begun[:1], sampling())[0], MAX_TOKENS - 4)
+    nearly = extend(engine, begun, replace(sampling(), finish_share=1 / 3))
+    for group, expected in zip(nearly[1:], whole[1:], strict=True):
+        for completion, ids in zip(group.completions, expected, strict=True):
+            assert completion.is_open(MAX_TOKENS) or len(ids) <= 4
+            assert 0 < len(completion.token_ids) <= 5
+            assert completion.token_ids == ids[: len(completion.token_ids)]
+            assert len(completion.rollout_logprobs) == len(completion.token_ids)
+
+
+def test_what_was_begun_is_kept_and_goes_on_with_the_new_weights(policy, engine, prompts, untrained_model, one_process):
+    old = policy.version
+    ended = extend(engine, [begin(prompt, 4) for prompt in prompts], sampling())
+    begun = [cut_off(group, 7) for group in ended]
+    perturb(policy, 0.02, 7)
+    policy.version += 1
+    WeightSync(policy, engine, "copy", one_process).run()
+    after = extend(engine, begun, sampling(stream=(0, "rollout", 1)))
+    assert extend(engine, begun, sampling(stream=(0, "rollout", 1))) == after
+    for before, group in zip(begun, after, strict=True):
+        for first, completion in zip(before.completions, group.completions, strict=True):
+            assert not completion.is_open(MAX_TOKENS)
+            if not first.is_open(MAX_TOKENS):
+                assert completion == first
+                continue
+            assert completion.token_ids[:7] == first.token_ids
+            assert completion.rollout_logprobs[:7] == first.rollout_logprobs
+            assert completion.token_versions == (old,) * 7 + (policy.version,) * (len(completion.token_ids) - 7)
+    # the same numbers are not drawn again: with the begin's seeds the first new tokens would be alike
+    assert tokens([g.completions for g in after]) != tokens([g.completions for g in ended])
+    differences = mismatches(policy, after, untrained_model, one_process)
+    versions = [c.token_versions or (c.policy_version,) * len(c.token_ids) for g in after for c in g.completions]
+    stale = torch.tensor([version == old for of_completion in versions for version in of_completion])
+    assert differences[~stale].max() <= 1e-5
+    assert differences[stale].mean() > 1e-3
+
+
+def mismatches(policy: Policy, groups: list[Group], model_dir: Path, parallel: Parallel) -> torch.Tensor:
+    """|stored - policy's| log-prob of every token, in order."""
+    scored = [replace(group, scores=tuple(first_token(c, group.prompt) for c in group.completions)) for group in groups]
+    found = []
+    for sequence in training_sequences(scored, AdvantageConfig(), MAX_TOKENS):
+        batch = packer(model_dir, parallel, 512)([sequence])
+        (logprobs,) = policy.logprobs(batch)
+        found.append((logprobs - batch.micro_batches[0].rollout_logprobs).abs())
+    return torch.cat(found)
+
+
+def test_open_groups_come_back_without_scores_and_end_when_given_again(policy, engine, prompts, one_process):
+    def sample(asked: list, how: Sampling) -> list[Group]:
+        return sample_groups(engine, asked, how, score, policy_version=policy.version, parallel=one_process)
+
+    nearly = cut_off(sample([prompts[1]], sampling())[0], MAX_TOKENS - 4)
+    first = sample([prompts[0], replace(nearly, scores=()), prompts[2]], replace(sampling(), finish_share=1 / 3))
+    assert [group.prompt for group in first] == prompts
+    assert [len(group.scores) for group in first] == [0, 4, 0]
+    second = sample([first[0], first[2]], sampling(stream=(0, "rollout", 1)))
+    assert [[s.total for s in g.scores] for g in second] == [[c.token_ids[0] for c in g.completions] for g in second]

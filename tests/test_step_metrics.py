@@ -1,6 +1,7 @@
 """The figures of a step, by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,6 +73,8 @@ def test_the_means_are_over_all_completions_dropped_groups_included(groups):
             "rollout/completion_tokens_mean": 4.0,
             "rollout/finished": 0.75,
             "rollout/groups_kept": 0.5,
+            "rollout/engine_balance": 1.0,
+            "rollout/stale_tokens": 0.0,
         }
     )
 
@@ -85,3 +88,8 @@ def test_first_wrong_then_right_is_the_transition_that_reflection_is_for(groups)
 def test_an_answer_nobody_gives_is_no_figure():
     measured = HeldOut(num_questions=4, acc1=0.5, acc2=None, greedy_acc1=0.75, greedy_acc2=None, transitions=None)
     assert validation_metrics(measured) == {"validation/acc_first": 0.5, "validation/greedy_acc_first": 0.75}
+
+
+def test_the_balance_compares_the_busiest_engine_with_the_mean(groups):
+    first, second = groups[0], replace(groups[1], engine=1)  # 12 tokens and 4
+    assert rollout_metrics([first, second], torch.tensor([True, True]))["rollout/engine_balance"] == 1.5

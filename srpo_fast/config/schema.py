@@ -157,6 +157,10 @@ class Config(Section):
         self._validations_are_possible()
         if self.advantage.accuracy_low > self.advantage.accuracy_high:
             raise ValueError("advantage.accuracy_low is above accuracy_high: every group would be dropped")
+        if self.rollout.finish_share < 1 and self.rollout.refill_rounds:
+            raise ValueError("rollout.finish_share below 1 leaves groups to the next step: set rollout.refill_rounds=0")
+        if self.rollout.finish_share < 1 and self.loss.importance == "none":
+            raise ValueError("rollout.finish_share below 1 trains on older weights' tokens: set loss.importance")
         if self.data.min_pixels > self.data.max_pixels:
             raise ValueError("data.min_pixels is above data.max_pixels: no image would fit")
         if self.optimizer.master_weights == "remainder" and self.model.dtype != "bfloat16":

@@ -14,6 +14,9 @@ class RolloutConfig(Section):
     max_num_seqs: Positive = 256
     weights: Literal["copy", "alias"] = "copy"  # the engine has its own, or its parameters are the policy's
     kv_cache_gib: float = Field(default=4.0, gt=0.0)  # GiB of KV cache a rank
+    # a step stops sampling when this share of its completions is done, and the next one goes on with the others; their
+    # older tokens count in the mismatch that loss.mismatch_stop bounds. 1: every step ends its own
+    finish_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     refill_rounds: Annotated[int, Field(ge=0)] = 0  # of further prompts when the filter left less than prompts_per_step
 
 
@@ -91,6 +94,7 @@ class LossConfig(Section):
     importance_floor: float = Field(default=0.5, ge=0.0)  # of icepop and sequence_mask
     importance_cap: Rate = 2.0
     mismatch_stop: float = Field(default=0.05, gt=0.0)  # mean |engine - policy| log-prob that ends the run
+    mismatch_warn: Rate | None = None  # and that is told of, once; None: half of mismatch_stop
 
     @model_validator(mode="after")
     def _agree(self) -> "LossConfig":
@@ -99,5 +103,10 @@ class LossConfig(Section):
         if self.importance in ("icepop", "sequence_mask") and self.importance_floor >= self.importance_cap:
             raise ValueError(
                 f"importance_floor ({self.importance_floor}) must be less than importance_cap ({self.importance_cap})"
+            )
+        if self.mismatch_warn is not None and self.mismatch_warn >= self.mismatch_stop:
+            raise ValueError(
+                f"mismatch_warn ({self.mismatch_warn}) must be less than mismatch_stop ({self.mismatch_stop}), "
+                "which ends the run"
             )
         return self

@@ -12,6 +12,7 @@ from srpo_fast.monitor.progress import Bar, Display, SilentBar, open_display
 from srpo_fast.monitor.report import write_report
 from srpo_fast.monitor.run_directory import RunDirectory, open_run, read_jsonl, step_of
 from srpo_fast.monitor.samples import write_completions
+from srpo_fast.monitor.step_notes import StepNotes
 from srpo_fast.monitor.summary import Stage, Summary, print_summary, read_summary, write_summary
 from srpo_fast.writer_lock import WriterLock
 
@@ -76,6 +77,7 @@ class WritingMonitor(Monitor):
         self._display = display
         self._metrics = MetricsWriter(run.metrics)
         self._phases = PhaseTimer()
+        self._notes = StepNotes(config.loss)
         self._bars: list[Bar] = []
         method = {"grpo": "GRPO", "two_step": "Two-step GRPO"}.get(config.reward.variant, "SRPO")
         fresh = Summary(seed=config.run.seed, method=method)
@@ -112,6 +114,8 @@ class WritingMonitor(Monitor):
     def log_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         line = {**metrics, **self.timer.lap(), "memory/peak_gib": peak_memory_gib()}
         self._metrics.write(step, line)
+        for text in self._notes.on(step, metrics):
+            self.note(text)
         if groups:
             telling = sorted(groups, key=lambda group: all(score.failure is None for score in group.scores))
             write_completions(self.run.completions_of(step), step, telling[:RECORDED_GROUPS])

@@ -1,6 +1,7 @@
 """The figures of a step that come from its groups."""
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from torch import Tensor
@@ -27,6 +28,8 @@ def rollout_metrics(groups: Sequence[Group], kept_P: Tensor) -> dict[str, float]
         "rollout/completion_tokens_mean": _mean(len(c.token_ids) for c in completions),
         "rollout/finished": _mean(c.is_finished for c in completions),
         "rollout/groups_kept": float(kept_P.float().mean()),
+        "rollout/engine_balance": _engine_balance(groups),
+        "rollout/stale_tokens": float(sum(v != c.policy_version for c in completions for v in c.token_versions)),
     }
 
 
@@ -39,6 +42,14 @@ def validation_metrics(measured: HeldOut) -> dict[str, float]:
         "validation/greedy_acc_second": measured.greedy_acc2,
     }
     return {key: value for key, value in figures.items() if value is not None}
+
+
+def _engine_balance(groups: Sequence[Group]) -> float:
+    """Tokens sampled by the busiest engine over the mean of the engines that sampled: 1 when all did as much."""
+    tokens: Counter[int] = Counter()
+    for group in groups:
+        tokens[group.engine] += sum(len(completion.token_ids) for completion in group.completions)
+    return max(tokens.values()) / _mean(tokens.values())
 
 
 def _mean(values: Iterable[float]) -> float:

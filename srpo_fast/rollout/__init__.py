@@ -1,6 +1,7 @@
 """Sampling completions: everything that imports vLLM."""
 
+from srpo_fast.rollout.background import Scorer
 from srpo_fast.rollout.engine import Progress, RolloutEngine, Sampling, StaleEngine
-from srpo_fast.rollout.groups import Scorer, sample_groups
+from srpo_fast.rollout.groups import sample_groups
 
 __all__ = ["Progress", "RolloutEngine", "Sampling", "Scorer", "StaleEngine", "sample_groups"]

@@ -13,10 +13,12 @@ from torch import nn
 
 from srpo_fast.batch import Completion, Prompt
 from srpo_fast.config import RolloutConfig
+from srpo_fast.expected_lengths import ExpectedLengths
 from srpo_fast.parallel import Parallel
 from srpo_fast.rollout import vllm_touch_points
 
 Progress = Callable[[int], object]  # told how many more completions are done
+Done = Callable[[int, tuple[Completion, ...]], object]  # given a prompt's place in the call and its completions
 
 
 class StaleEngine(RuntimeError):
@@ -31,10 +33,15 @@ class Sampling:
     temperature: float  # 0: greedy
     max_tokens: int
     stream: tuple[int | str, ...]  # for example (seed, "rollout", step)
+    finish_share: float = 1.0  # an engine stops when this share of its completions, and a whole group, are done
 
-    def seed(self, question_id: str) -> int:
-        """A function of (run, step, prompt); vLLM adds the sample's number."""
-        digest = hashlib.sha256(repr((*self.stream, question_id)).encode()).digest()
+    def seed(self, question_id: str, *continued: int) -> int:
+        """A function of (run, step, prompt); vLLM adds the sample's number.
+
+        continued: of a completion that an earlier step began, its number and its tokens so far; the step that goes on
+        with it draws from a stream of its own.
+        """
+        digest = hashlib.sha256(repr((*self.stream, question_id, *continued)).encode()).digest()
         return int.from_bytes(digest[:4], "little") >> 1
 
 
@@ -44,6 +51,7 @@ class RolloutEngine:
     def __init__(
         self, model_dir: Path, settings: RolloutConfig, *, dtype: str, seed: int, max_prompt_tokens: int,
         banned_ids: tuple[int, ...], decode: Callable[[Sequence[int]], str], parallel: Parallel,
+        lengths: ExpectedLengths | None = None,
     ) -> None:  # fmt: skip
         vllm_touch_points.check_version()
         with vllm_touch_points.unchanged_process(), vllm_touch_points.plain_linears(parallel.device):
@@ -71,7 +79,8 @@ class RolloutEngine:
                 use_tqdm_on_load=False,
             )
         self.policy_version = -1
-        self._decode = decode
+        self.lengths = lengths or ExpectedLengths()
+        self.decode = decode
         self._bans = dict.fromkeys(banned_ids, -100.0)
         self._parallel = parallel
 
@@ -87,24 +96,40 @@ class RolloutEngine:
         self.policy_version = policy_version
 
     def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, *, policy_version: int, progress: Progress | None = None
-    ) -> list[tuple[Completion, ...]]:
+        self, prompts: Sequence[Prompt], sampling: Sampling, *, policy_version: int, progress: Progress | None = None,
+        done: Done | None = None,
+    ) -> list[tuple[Completion, ...]]:  # fmt: skip
         """`sampling.samples` completions of every prompt, in the prompts' order.
 
+        done: called between two steps of the engine with a prompt's completions as soon as all of them are there.
         Raises StaleEngine when the weights inside are not of `policy_version`.
         """
-        if policy_version != self.policy_version:
-            raise StaleEngine(f"the engine holds policy version {self.policy_version}, asked for {policy_version}")
+        self.require_version(policy_version)
         if not prompts:
             return []
         requests, parameters = self.requests(prompts, sampling)
         bar = False if progress is None else _report_to(progress)
-        outputs = self.llm.generate(requests, parameters, use_tqdm=bar)
-        return [tuple(self._completion(c) for c in output.outputs) for output in outputs]
+        found: dict[int, tuple[Completion, ...]] = {}
+
+        def finished(place: int, output: Any) -> None:
+            found[place] = tuple(self.completion(c) for c in output.outputs)
+            if done is not None:
+                done(place, found[place])
+
+        with vllm_touch_points.each_finished(self.llm, finished):
+            self.llm.generate(requests, parameters, use_tqdm=bar)
+        return [found[place] for place in range(len(prompts))]
+
+    def require_version(self, policy_version: int) -> None:
+        """Raises StaleEngine when the weights inside are not of `policy_version`."""
+        if policy_version != self.policy_version:
+            raise StaleEngine(f"the engine holds policy version {self.policy_version}, asked for {policy_version}")
 
     def requests(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[list[dict[str, Any]], list[Any]]:
         """What vLLM is asked: a request and its SamplingParams for every prompt."""
-        return [_request(p) for p in prompts], [self._sampling_params(sampling, p) for p in prompts]
+        return [request_of(p) for p in prompts], [
+            self.sampling_params(sampling, seed=sampling.seed(p.question.id)) for p in prompts
+        ]
 
     def close(self) -> None:
         """Ends the engine. vLLM takes the default process group along, so nothing collective may follow."""
@@ -116,42 +141,47 @@ class RolloutEngine:
         prompts, under_way = iter(prompts), dict[str, Prompt]()
         while True:
             for prompt in islice(prompts, ahead - len(under_way)):
-                parameters = self._sampling_params(sampling, prompt)
-                (name,) = self.llm.enqueue([_request(prompt)], [parameters], use_tqdm=False)
+                parameters = self.sampling_params(sampling, seed=sampling.seed(prompt.question.id))
+                (name,) = self.llm.enqueue([request_of(prompt)], [parameters], use_tqdm=False)
                 under_way[vllm_touch_points.output_name(name)] = prompt
             if not under_way:
                 return
             for output in self.llm.llm_engine.step():
                 if output.finished:
-                    yield under_way.pop(output.request_id), self._completion(output.outputs[0])
+                    yield under_way.pop(output.request_id), self.completion(output.outputs[0])
 
-    def _sampling_params(self, sampling: Sampling, prompt: Prompt) -> Any:
+    def sampling_params(self, sampling: Sampling, *, seed: int) -> Any:
         from vllm import SamplingParams
 
         return SamplingParams(
             n=sampling.samples,
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
-            seed=sampling.seed(prompt.question.id),
+            seed=seed,
             logprobs=0,  # of the sampled token only
             logit_bias=self._bans,
             detokenize=False,  # we decode a whole completion once, not a token at a time
         )
 
-    def _completion(self, output: Any) -> Completion:
+    def completion(self, output: Any) -> Completion:
         token_ids = tuple(output.token_ids)
-        logprobs = output.logprobs
         return Completion(
             token_ids=token_ids,
-            rollout_logprobs=tuple(step[token].logprob for step, token in zip(logprobs, token_ids, strict=True)),
-            text=self._decode(token_ids),
+            rollout_logprobs=logprobs_of(token_ids, output.logprobs),
+            text=self.decode(token_ids),
             is_finished=output.finish_reason == "stop",
             policy_version=self.policy_version,
         )
 
 
-def _request(prompt: Prompt) -> dict[str, Any]:
-    request: dict[str, Any] = {"prompt_token_ids": list(prompt.engine_token_ids)}
+def logprobs_of(token_ids: Sequence[int], logprobs: Any) -> tuple[float, ...]:
+    """The sampled tokens' own, of what vLLM gives for each position."""
+    return tuple(step[token].logprob for step, token in zip(logprobs, token_ids, strict=True))
+
+
+def request_of(prompt: Prompt, begun: Sequence[int] = ()) -> dict[str, Any]:
+    """begun: tokens of the completion that are there already."""
+    request: dict[str, Any] = {"prompt_token_ids": [*prompt.engine_token_ids, *begun]}
     if prompt.question.images:
         request["multi_modal_data"] = {"image": list(prompt.question.images)}
     return request

@@ -3,7 +3,7 @@
 import gc
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -71,3 +71,35 @@ def parameters_of(llm: Any) -> dict[str, torch.Tensor]:
 def output_name(request_id: str) -> str:
     """How vLLM names a request in its output; inside it is called that and eight random characters."""
     return request_id.partition("-")[0]
+
+
+@contextmanager
+def each_finished(
+    llm: Any, tell: Callable[[int, Any], object], cut: Callable[[int, list[int], Any], object] | None = None,
+    is_enough: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:  # fmt: skip
+    """Around one `generate`: tells of every request that is done, by its place in the call, with vLLM's output.
+
+    When it is enough the others are ended: `cut` is given each one's place, tokens so far, and vLLM's log-probs.
+    """
+    engine, first = llm.llm_engine, llm.request_counter.counter
+    step = engine.step
+
+    def telling() -> list[Any]:
+        outputs = step()
+        for output in outputs:
+            if output.finished:
+                tell(int(output.request_id) - first, output)
+        if cut is not None and is_enough():
+            states = list(engine.output_processor.request_states.values())
+            for state in states:
+                tokens = list(state.detokenizer.output_token_ids)
+                cut(int(state.external_req_id) - first, tokens, state.logprobs_processor.logprobs)
+            engine.abort_request([state.request_id for state in states], internal=True)
+        return outputs
+
+    engine.step = telling
+    try:
+        yield
+    finally:
+        del engine.step  # the method of the class is found again

@@ -1,0 +1,60 @@
+"""Two engines share prompts: how they do it changes no completion, and rewards are computed while they sample."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.launch import run_script
+
+SLOW = """
+import time
+
+def slow(completion, answer):
+    time.sleep(0.04)
+    return float(len(completion))
+"""
+
+
+@pytest.fixture(scope="module")
+def found(untrained_model, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What every rank saw."""
+    file = tmp_path_factory.mktemp("reward") / "slow.py"
+    file.write_text(SLOW)
+    result = run_script("tests/sharing_on_ranks.py", str(untrained_model), f"{file}:slow", ranks=2)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_completions_and_scores_do_not_depend_on_who_samples_them(found):
+    one, other = found
+    for way in ("dealt", "balanced", "lopsided"):
+        assert one[way] == other[way]  # every rank holds the same
+        for what in ("tokens", "scores"):
+            assert one[way][what] == one["dealt"][what], (way, what)
+        # a token's log-prob knows the shape of the batch it was computed in, by its rounding
+        assert flat(one[way]["logprobs"]) == pytest.approx(flat(one["dealt"]["logprobs"]), abs=1e-5)
+
+
+def flat(groups: list[list[list[float]]]) -> list[float]:
+    return [value for group in groups for completion in group for value in completion]
+
+
+def test_engines_get_equal_work_by_what_is_expected_of_the_prompts(found):
+    engines = {way: found[0][way]["engines"] for way in ("dealt", "balanced", "lopsided")}
+    assert engines["dealt"] == [0, 1] * 8
+    assert engines["balanced"][::2].count(0) == engines["balanced"][1::2].count(0) == 4
+    assert engines["lopsided"] == [0] + [1] * 15
+
+
+def test_ranks_that_ask_for_different_things_are_told_before_they_do(found):
+    for rank in found:
+        assert rank["refused"] == "ranks disagree on what the engines are asked: ranks 1 differ from rank 0"
+
+
+def test_scoring_hides_behind_sampling(found):
+    """Both together take about as long as the longer of them: what is left is the last groups' scoring."""
+    for rank in found:
+        seconds = rank["seconds"]
+        longer, shorter = sorted((seconds["sampling"], seconds["scoring"]), reverse=True)
+        assert seconds["both"] < longer + 0.6 * shorter, seconds
