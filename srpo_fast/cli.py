@@ -194,8 +194,20 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """section.key=value may come behind options too, where argparse takes no more of a list."""
+    root = parser()
+    options, rest = root.parse_known_args(arguments)
+    strange = [word for word in rest if word.startswith("-") or "=" not in word or not hasattr(options, "overrides")]
+    if strange:
+        root.error(f"unrecognized arguments: {' '.join(strange)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    options = _parsed(arguments)
     try:
         return options.run_command(options)
     except UserError as error:

@@ -87,3 +87,25 @@ def test_bench_outside_a_checkout_is_one_line(monkeypatch, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: benchmarks.ops is not installed with the package")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--gpu-memory-gib", "nan"], "expected --gpu-memory-gib with a number above 0, got nan"),
+        (["--assume", "matmul_share=2"], "expected --assume matmul_share= with a share, at most 1, got 2"),
+        (["steps=-1"], "steps"),  # an override behind options
+    ],
+)
+def test_estimate_refuses_what_cannot_be(arguments, says, capsys):
+    command = ["estimate", "configs/qwen2_5_vl_7b.yaml", "--gpus", "8", "--model-config", "7b", *arguments]
+    assert cli.main(command) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stray", ["--parallel.tp=2", "tp"])
+def test_what_is_no_override_behind_options_is_not_recognized(stray, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["estimate", "configs/qwen2_5_vl_7b.yaml", "--gpus", "8", stray])
+    assert ended.value.code == 2
+    assert f"unrecognized arguments: {stray}" in capsys.readouterr().err

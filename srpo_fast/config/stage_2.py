@@ -12,7 +12,7 @@ class RolloutConfig(Section):
     temperature: float = Field(default=1.0, gt=0.0)
     max_tokens: Positive = 2048
     max_num_seqs: Positive = 256
-    weights: Literal["copy", "alias"] = "copy"  # the engine has its own, or its parameters are the policy's
+    weights: Literal["copy", "alias"] = "copy"  # alias: the engine's parameters are the policy's; no graphs
     kv_cache_gib: float = Field(default=4.0, gt=0.0)  # GiB of KV cache a rank
     # a step stops sampling when this share of its completions is done, and the next one goes on with the others; their
     # older tokens count in the mismatch that loss.mismatch_stop bounds. 1: every step ends its own

@@ -67,4 +67,6 @@ def _parse(override: str) -> tuple[str, float]:
         raise UserError(f"expected --assume {name}= with a number, got {text!r}") from error
     if not 0 <= value < float("inf") or (value == 0 and name.endswith(("_share", "_gbs", "_tokens", "_machine"))):
         raise UserError(f"expected --assume {name}= with a number above 0, got {text}")
+    if name.endswith("_share") and value > 1:
+        raise UserError(f"expected --assume {name}= with a share, at most 1, got {text}")
     return name, value

@@ -41,8 +41,8 @@ GPUS = {
 
 def find_gpu(name: str | None, memory_gib: float | None) -> tuple[Gpu, float]:
     """The device and its GiB. Without a name: an H200 where more than 100 GiB are given, else an H100."""
-    if memory_gib is not None and memory_gib <= 0:
-        raise UserError(f"expected --gpu-memory-gib above 0, got {memory_gib:g}")
+    if memory_gib is not None and not 0 < memory_gib < float("inf"):
+        raise UserError(f"expected --gpu-memory-gib with a number above 0, got {memory_gib:g}")
     if name is None:
         name = "h200" if memory_gib is not None and memory_gib > 100 else "h100"
     if name.lower() not in GPUS:

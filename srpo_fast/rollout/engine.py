@@ -62,7 +62,8 @@ class RolloutEngine:
                 model=str(model_dir),
                 dtype=dtype,
                 seed=seed,
-                enforce_eager=parallel.device.type == "cpu",
+                # a captured graph goes on reading where the parameters were before they became the policy's
+                enforce_eager=parallel.device.type == "cpu" or settings.weights == "alias",
                 tensor_parallel_size=parallel.tp,
                 distributed_executor_backend="external_launcher" if parallel.world > 1 else None,
                 max_model_len=max_prompt_tokens + settings.max_tokens,
