@@ -19,6 +19,8 @@ _SUBJECTS = "the head and its operations; the weight sync; rollouts and a step's
 
 def train(options: argparse.Namespace) -> int:
     """torchrun srpo_fast/train.py on this machine, with train.py's exit code and without torchrun's own report."""
+    if options.ranks < 1:
+        raise UserError(f"expected --ranks of 1 or more, got {options.ranks}")
     load_config(options.config, options.overrides)  # a mistake shows at once, before anything large is imported
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -85,7 +85,7 @@ def start(config: ParallelConfig) -> Parallel:
         cp = f" x parallel.cp={config.cp}" if config.cp > 1 else ""
         raise ConfigError(
             f"parallel.tp={config.tp} x parallel.pp={config.pp}{cp} does not divide the {world} processes that run; "
-            f"use --nproc-per-node with a multiple of {size}"
+            f"start a multiple of {size} (torchrun --nproc-per-node, or srpo train --ranks)"
         )
     device = _device(int(os.environ["LOCAL_RANK"]))
     backend = "nccl" if device.type == "cuda" else "gloo"

@@ -21,6 +21,11 @@ def test_train_refuses_a_bad_value_before_it_starts_anything(arguments, capsys):
     assert error.count("\n") == 1
 
 
+def test_train_refuses_to_start_no_process(capsys):
+    assert cli.main(["train", "--ranks", "0"]) == 2
+    assert "expected --ranks of 1 or more, got 0" in capsys.readouterr().err
+
+
 def test_train_hands_config_and_overrides_on(monkeypatch):
     from torch.distributed import run as torchrun
 

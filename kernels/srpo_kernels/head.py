@@ -26,7 +26,11 @@ def srpo_head(
     hidden: Tensor, weight: Tensor, loss_rows: Tensor, labels: Tensor, rows: ObjectiveRows, *, objective: Objective,
     vocab: VocabShard, weight_grad: Tensor | None = None,
 ) -> HeadOutput:  # fmt: skip
-    """As the twin. Three products a chunk, four where slopes need whole sequences that do not fit in one."""
+    """As the twin. Three products a chunk, four where slopes need whole sequences that do not fit in one.
+
+    Raises ValueError when the rows are not as many as the labels.
+    """
+    rows.check(len(loss_rows))
     operations = operations_for(hidden.device)
 
     def terms_of(where: Tensor | slice, chosen: ObjectiveRows) -> ObjectiveTerms:
@@ -37,6 +41,7 @@ def srpo_head(
         live = live_rows(rows, objective)
         terms = terms_of(slice(None), replace(rows, token_weights=rows.token_weights.where(live, 0.0)))
         return _output(terms, lambda values: values.where(live, 0.0))
+    rows.check_offsets(len(loss_rows))
     kept = operations.kept_rows(rows, objective)
     if len(kept) == len(loss_rows):
         return _output(terms_of(slice(None), rows), torch.clone)

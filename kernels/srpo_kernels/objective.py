@@ -38,7 +38,7 @@ sequence is only kept or masked, and by the mean.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -66,6 +66,14 @@ class Objective:
     importance: Importance = "none"
     importance_floor: float = 0.0  # of icepop and sequence_mask
     importance_cap: float = float("inf")  # of all but none
+
+    def __post_init__(self) -> None:
+        for name, known in (("ratio", Ratio), ("surrogate", Surrogate), ("kl", KL), ("importance", Importance)):
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(f"expected {name} to be one of {get_args(known)}, got {getattr(self, name)!r}")
+        for name in ("kl_coef", "entropy_coef"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"expected {name} to be 0 or more, got {getattr(self, name)}")
 
     @property
     def trains_zero_advantage(self) -> bool:

@@ -18,6 +18,19 @@ class ObjectiveRows:
     old_logprobs: Tensor | None = None  # [R] fp32; None: those of this forward pass, in the first update
     ref_logprobs: Tensor | None = None  # [R] fp32; None: there is no KL term
 
+    def check(self, R: int) -> None:
+        """Raises ValueError unless every field but the offsets is of R rows."""
+        for f in fields(self):
+            values = getattr(self, f.name)
+            if f.name != "row_offsets" and values is not None and values.shape != (R,):
+                raise ValueError(f"expected {f.name} [{R}], one a loss row, got {tuple(values.shape)}")
+
+    def check_offsets(self, R: int) -> None:
+        """Raises ValueError unless the offsets cover R rows in order. It waits for their device."""
+        offsets = self.row_offsets.tolist()
+        if not offsets or offsets[0] != 0 or offsets[-1] != R or offsets != sorted(offsets):
+            raise ValueError(f"expected row_offsets from 0 up to {R}, the loss rows, got {offsets}")
+
     def __getitem__(self, chosen: slice) -> "ObjectiveRows":
         """These rows, with the row_offsets of all: for objectives of tokens, which do not read them."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "row_offsets"}

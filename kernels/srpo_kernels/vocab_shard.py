@@ -15,4 +15,8 @@ class VocabShard:
     start: int = 0  # token id of the first column
     temperature: float = 1.0  # of sampling, > 0
     banned_columns: Tensor | None = None  # [B] int64, those of this rank whose logits get BANNED_BIAS; None: none
-    group: ProcessGroup | None = None  # the ranks with the other columns; None: this rank holds them all
+    group: ProcessGroup | None = None  # the ranks with as many other columns; None: this rank holds them all
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"expected a temperature above 0, got {self.temperature}")

@@ -212,3 +212,25 @@ def test_a_loss_scales_its_gradients():
     (3 * srpo_head(hidden, weight, case.loss_rows, case.labels, case.rows, **inputs).loss).backward()
     torch.testing.assert_close(hidden.grad, 3 * once["dhidden"])
     torch.testing.assert_close(weight.grad, 3 * once["dweight"])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"advantages": torch.zeros(9)}, r"expected advantages \[8\], one a loss row, got \(9,\)"),
+        ({"token_weights": torch.zeros(7)}, r"expected token_weights \[8\]"),
+        ({"row_offsets": torch.tensor([0, 4, 20])}, "expected row_offsets from 0 up to 8"),
+        ({"row_offsets": torch.tensor([0, 4])}, "expected row_offsets from 0 up to 8"),
+        ({"row_offsets": torch.tensor([0, 9, 8])}, "expected row_offsets from 0 up to 8"),
+    ],
+)
+def test_rows_of_another_number_are_refused(change, says):
+    case = make_case((3, 5))
+    with pytest.raises(ValueError, match=says):
+        srpo_results(srpo_head, replace(case, rows=replace(case.rows, **change)), Objective(ratio="sequence"))
+
+
+@pytest.mark.parametrize("wrong", [{"ratio": "seq"}, {"importance": "tis"}, {"kl_coef": -0.1}, {"entropy_coef": -1.0}])
+def test_an_objective_that_does_not_exist_is_refused(wrong):
+    with pytest.raises(ValueError, match=f"expected {next(iter(wrong))} to be"):
+        Objective(**wrong)
