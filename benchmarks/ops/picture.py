@@ -13,8 +13,9 @@ from benchmarks.ops.results import RESULTS
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- made by benchmarks/ops/picture.py -->\n", "<!-- until here -->\n"
 LABELS = {
-    "ours": "srpo_head", "torch": "PyTorch, rows chosen first", "torch_full_logits": "PyTorch, all logits",
-    "torch_compile": "torch.compile, rows chosen first", "liger_chunked": "Liger, chunked",
+    "ours": "srpo_head", "torch": "PyTorch, rows with a label", "torch_full_logits": "PyTorch, all logits",
+    "torch_live_rows": "PyTorch, rows with a gradient",
+    "torch_compile": "torch.compile, rows with a label", "liger_chunked": "Liger, chunked",
     "liger_triton": "Liger, Triton", "trl": "TRL, selective_log_softmax",
 }  # fmt: skip
 BAR, GAP, LEFT, WIDTH = 18, 8, 220, 640  # pixels

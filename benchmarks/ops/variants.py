@@ -39,6 +39,7 @@ def head_variants(case: HeadCase) -> Iterator[Variant]:
     """Ours first."""
     yield Variant(name="ours", run=_ours(case))
     yield Variant(name="torch", run=functools.partial(_by_autograd, case, _compacted_loss(case)))
+    yield Variant(name="torch_live_rows", run=functools.partial(_by_autograd, case, _live_loss(case)))
     yield Variant(name="torch_full_logits", run=functools.partial(_by_autograd, case, _full_logits_loss(case)))
     # with fixed shapes, as a training step that pads has them
     compiled = torch.compile(_compacted_loss(case), dynamic=False)
@@ -94,8 +95,17 @@ def _objective_of(rows: ObjectiveRows, logprobs: Tensor) -> Tensor:
 
 
 def _compacted_loss(case: HeadCase) -> Loss:
-    """The best that a few lines of PyTorch can do: only rows with a label reach the output layer."""
-    rows, loss_rows, labels = case.rows, case.loss_rows, case.labels
+    """What a careful trainer does: only rows with a label reach the output layer."""
+    return _loss_of_rows(case.rows, case.loss_rows, case.labels)
+
+
+def _live_loss(case: HeadCase) -> Loss:
+    """The best that a few lines of PyTorch can do: only rows that have a gradient reach it."""
+    kept = kept_rows(case.rows, OBJECTIVE)
+    return _loss_of_rows(chosen_rows(case.rows, kept), case.loss_rows[kept], case.labels[kept])
+
+
+def _loss_of_rows(rows: ObjectiveRows, loss_rows: Tensor, labels: Tensor) -> Loss:
 
     def loss_of(hidden: Tensor, weight: Tensor) -> Tensor:
         logprobs = -F.cross_entropy((hidden[loss_rows] @ weight.T).float(), labels, reduction="none")
