@@ -5,6 +5,7 @@ any of them shows as a difference a hundred times larger.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,11 @@ from PIL import Image
 
 from srpo_fast.batch import Completion, Prompt, Question, TrainingSequence
 from srpo_fast.config import Config
+from srpo_fast.images import resize_once
 from srpo_fast.packing import Packer
 from srpo_fast.parallel import Parallel, gather_from_ranks
 from srpo_fast.policy import Policy
-from srpo_fast.prompts import PromptEncoder
+from srpo_fast.prompts import PromptEncoder, PromptTooLong
 from srpo_fast.rollout import RolloutEngine, Sampling
 from srpo_fast.weight_sync import EngineMismatch
 
@@ -40,9 +42,9 @@ def check_agreement(
 ) -> str:
     """What was found after prompts with no, one and two images, in a line; a collective.
 
-    Raises EngineMismatch, on every rank, when a mean is above the limit of the dtype.
+    Raises EngineMismatch, on every rank, when a mean is above loss.mismatch_stop and above what the dtype explains.
     """
-    limit = LIMITS[config.model.dtype]
+    limit = max(LIMITS[config.model.dtype], config.loss.mismatch_stop)
     max_tokens = min(MAX_TOKENS, config.rollout.max_tokens)
     found = [measure_agreement(policy, engine, [p], pack, parallel, max_tokens) for p in make_prompts(encoder)]
     for agreement in found:
@@ -74,14 +76,18 @@ def measure_agreement(
 
 
 def make_prompts(encoder: PromptEncoder) -> list[Prompt]:
-    """With no, one and two images, of noise: every patch is another."""
+    """With no, one and two images, of noise: every patch is another. Those that fit the encoder's longest prompt."""
     chance = np.random.default_rng(0)
     pictures = [Image.fromarray(chance.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in SIZES]
+    least, most = encoder.pixel_budget
+    pictures = [resize_once(picture, min_pixels=least, max_pixels=most) for picture in pictures]
     texts = ("What is 3 + 4?", "<image>What is this?", "Which is larger, <image> or <image>?")
-    return [
-        encoder.encode(Question(id=f"agreement-{n}", text=text, images=tuple(pictures[:n]), answer=""), "Answer.")
-        for n, text in enumerate(texts)
-    ]
+    prompts = []
+    for n, text in enumerate(texts):
+        question = Question(id=f"agreement-{n}", text=text, images=tuple(pictures[:n]), answer="")
+        with suppress(PromptTooLong):
+            prompts.append(encoder.encode(question, "Answer."))
+    return prompts
 
 
 def _sequence(prompt: Prompt, completion: Completion) -> TrainingSequence:

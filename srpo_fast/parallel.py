@@ -19,7 +19,7 @@ from srpo_fast.config import ConfigError, ParallelConfig, UserError
 T = TypeVar("T")
 K = TypeVar("K", int, str)
 
-HANG_TIMEOUT = timedelta(hours=12)  # of a collective; deadline.py ends a step that hangs long before, and says where
+HANG_TIMEOUT = timedelta(hours=2)  # of a collective; deadline.py ends a step that hangs long before, and says where
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,6 +105,12 @@ class PromptEncoder:
         """How many patches, along either side, become one image token."""
         return self._image_processor.merge_size
 
+    @property
+    def pixel_budget(self) -> tuple[int, int]:
+        """The least and the most pixels that the model's image processor leaves an image."""
+        size = self._image_processor.size
+        return size["shortest_edge"], size["longest_edge"]
+
     def token_ids(self, text: str) -> list[int]:
         """The tokens of `text` by itself; what looks like a special token is words."""
         return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)

@@ -55,7 +55,6 @@ class WeightSync:
         links = _agree(lambda: _links(policy, self._parameters, parallel), parallel)
         self.links = [_shared(link, self._parameters) for link in links] if mode == "alias" else links
         self._copied = [link for link in self.links if link.source is not None and link.source is not link.target]
-        self._shared = [link for link in self.links if link.source is link.target]
         self.bytes_copied = 0
         self._runs = 0
 
@@ -76,15 +75,24 @@ class WeightSync:
         different = self._different_from_their_stage(links) if self._parallel.pp > 1 else []
 
         def complain() -> None:
-            own = [link.name for link in links if link.source is not None and not torch.equal(link.target, link.source)]
-            moved = [link.name for link in self._shared if not _is_at(self._parameters[link.name], link.target)]
-            if wrong := own + moved + different:
+            own = [link.name for link in links if link.source is not None and not _is_same(link.target, link.source)]
+            if wrong := self._moved() + own + different:
                 raise EngineMismatch(
                     f"after the sync to policy version {self._policy.version} the engine's {wrong[0]} is not the "
                     f"policy's ({len(wrong)} of {len(links)} compared); the last checkpoint is intact"
                 )
 
         _agree(complain, self._parallel)
+
+    def _moved(self) -> list[str]:
+        """Parameters of policy or engine that have other memory than when the plan was made."""
+        sources = {engine_name(hf_names): tensor for hf_names, tensor in self._policy.shards()}
+        return [
+            link.name
+            for link in self.links
+            if not _is_at(self._parameters[link.name], link.target)
+            or (link.source is not None and not _is_at(sources[link.name], link.source))
+        ]
 
     def _exchange(self) -> None:
         """Every stage's layers, to the engines of the other stages' ranks."""
@@ -146,13 +154,22 @@ def _shared(link: Link, parameters: Mapping[str, nn.Parameter]) -> Link:
     return replace(link, target=link.source)
 
 
-def _is_at(parameter: nn.Parameter, tensor: Tensor) -> bool:
-    return parameter.data_ptr() == tensor.data_ptr()
+def _is_at(tensor: Tensor, other: Tensor) -> bool:
+    return tensor.data_ptr() == other.data_ptr()
+
+
+def _is_same(tensor: Tensor, other: Tensor) -> bool:
+    """Bit by bit: a weight that is not a number is a matter for the loss, not for the sync."""
+    return torch.equal(_bits(tensor), _bits(other))
 
 
 def _checksum(tensor: Tensor) -> Tensor:
     """The sum of the bits, read as whole numbers."""
-    return tensor.view(torch.int16 if tensor.element_size() == 2 else torch.int32).sum(dtype=torch.int64)
+    return _bits(tensor).sum(dtype=torch.int64)
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.view(torch.int16 if tensor.element_size() == 2 else torch.int32)
 
 
 def _agree(make: Callable[[], T], parallel: Parallel) -> T:

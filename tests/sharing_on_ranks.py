@@ -4,26 +4,24 @@ Arguments: a model directory, a file.py:function that is slow.
 """
 
 import json
-import statistics
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from srpo_fast.answer_format import AnswerFormat
-from srpo_fast.batch import Group, Prompt
+from srpo_fast.batch import Completion, Group, Prompt, Score
 from srpo_fast.config import ParallelConfig, RewardConfig, RolloutConfig
 from srpo_fast.grading.grader import Grader
-from srpo_fast.parallel import Parallel, barrier, gather_from_ranks, start, stop
+from srpo_fast.parallel import Parallel, gather_from_ranks, start, stop
 from srpo_fast.rewards.scoring import make_scorer
 from srpo_fast.rollout import RolloutEngine, Sampling, sample_groups
-from srpo_fast.rollout.sharing import share_out
 from tests.policy_case import SYSTEM, make_question, open_encoder
 from tests.test_rollout_sharing import make_completions
 
-PROMPTS, SAMPLES, MAX_TOKENS, ROUNDS = 16, 4, 16, 3
+PROMPTS, SAMPLES, MAX_TOKENS = 16, 4, 16
 
 
 class Case:
@@ -52,26 +50,23 @@ class Case:
         for prompt, length in zip(self.prompts, lengths, strict=True):
             self.engine.lengths.learn(prompt, make_completions(length))
 
-    def seconds(self) -> dict[str, list[float]]:
-        """Of sampling alone, scoring alone, and both, in turns."""
-        share = share_out([1.0] * PROMPTS, self.parallel.engines)[self.parallel.engine_rank]
-        mine = [self.prompts[place] for place in share]
-        found: dict[str, list[float]] = {"sampling": [], "scoring": [], "both": []}
-        for _ in range(ROUNDS):
-            self.expect([1] * PROMPTS)
-            groups = timed(partial(self.engine.generate, mine, self.sampling, policy_version=0), found["sampling"])
-            timed(partial(self.format.score, list(zip(mine, groups, strict=True))), found["scoring"])
-            timed(partial(self.sample, self.prompts), found["both"])
-        return found
+    def scored_while_sampling(self) -> float:
+        """The share of this rank's groups that the scorer was given before the engine was done."""
+        given: list[float] = []
+        ends: list[float] = []
 
+        def score(groups: Sequence[tuple[Prompt, Sequence[Completion]]]) -> list[tuple[Score, ...]]:
+            given.extend([time.perf_counter()] * len(groups))
+            return self.format.score(groups)
 
-def timed(action: Callable[[], Any], seconds: list[float]) -> Any:
-    barrier()
-    begin = time.perf_counter()
-    result = action()
-    barrier()
-    seconds.append(time.perf_counter() - begin)
-    return result
+        def generate(*args: Any, **kwargs: Any) -> Any:
+            found = RolloutEngine.generate(self.engine, *args, **kwargs)
+            ends.append(time.perf_counter())
+            return found
+
+        with patch.object(self.engine, "generate", generate):
+            sample_groups(self.engine, self.prompts, self.sampling, score, policy_version=0, parallel=self.parallel)
+        return sum(begin < ends[0] for begin in given) / len(given)
 
 
 def told(groups: list[Group]) -> dict[str, Any]:
@@ -103,7 +98,7 @@ def main(model_dir: Path, function: str) -> None:
     lopsided = told(case.sample(case.prompts))
     found = {
         "dealt": dealt, "balanced": balanced, "lopsided": lopsided, "refused": refused(case),
-        "seconds": {name: statistics.median(values) for name, values in case.seconds().items()},
+        "scored_while_sampling": case.scored_while_sampling(),
     }  # fmt: skip
     everyone = gather_from_ranks(found, parallel)
     if parallel.is_main:

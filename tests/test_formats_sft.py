@@ -114,3 +114,15 @@ def test_an_unusable_file_or_item_is_named(tmp_path, content, message):
         (tmp_path / "sft.json").write_text(content)
     with pytest.raises(ValueError, match=message):
         read_sft(tmp_path / "sft.json")
+
+
+def test_an_id_names_one_prompt_only(tmp_path):
+    """Merged files number their items alike; an image under another's id would be the wrong image."""
+
+    def item(image: str, said: str) -> dict[str, object]:
+        messages = [{"role": "user", "content": "<image>What is it?"}, {"role": "assistant", "content": said}]
+        return {"id": 7, "messages": messages, "images": [image]}
+
+    file = tmp_path / "merged.json"
+    file.write_text(json.dumps([item("a.png", "a cat"), item("b.png", "a dog"), item("a.png", "still a cat")]))
+    assert [example.id for example in read_sft(file)] == ["7", "7#2", "7"]

@@ -71,7 +71,7 @@ def test_killed_again_and_again_it_ends_with_the_file_of_an_undisturbed_run(pool
         last = start(pool, server.base_url, killed)
         out, err = last.communicate(timeout=120)
         assert last.returncode == 0, err
-        assert "0/" not in out.splitlines()[0]  # the bar begins where the last process ended
+        assert " 0/" not in out.splitlines()[0]  # the bar begins where the last process ended
         served = Counter(record.key for record in server.records if record.fault is None)
         assert served.keys() == expected  # nothing left out, nothing that an undisturbed run would not ask
         # whatever was not yet on disk when a process died was under way: at most the endpoint's concurrency

@@ -336,3 +336,18 @@ def test_open_groups_come_back_without_scores_and_end_when_given_again(policy, e
     assert [len(group.scores) for group in first] == [0, 4, 0]
     second = sample([first[0], first[2]], sampling(stream=(0, "rollout", 1)))
     assert [[s.total for s in g.scores] for g in second] == [[c.token_ids[0] for c in g.completions] for g in second]
+
+
+@pytest.mark.parametrize("mode", ["copy", "alias"])
+def test_a_policy_whose_weights_went_elsewhere_is_noticed(policy, engine, one_process, mode):
+    own = {name: parameter.data for name, parameter in engine.parameters().items()}
+    sync = WeightSync(policy, engine, mode, one_process)
+    parameter = next(policy.language_model.parameters())
+    before = parameter.data
+    parameter.data = before.clone()
+    with pytest.raises(EngineMismatch, match="is not the policy's"):
+        sync.run()
+    parameter.data = before
+    sync.run()
+    for name, other in engine.parameters().items():
+        other.data = own[name]

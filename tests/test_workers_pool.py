@@ -32,7 +32,7 @@ def leave(): os._exit(3)
 def leave_politely(): sys.exit(4)
 def segfault(): ctypes.string_at(0)
 def bloat(): return bytearray(2**40)
-def bloat_slowly(): held = []; [held.append(bytearray(2**24)) for _ in range(10**6)]
+def bloat_slowly(): held = []; [held.append(bytearray(2**26)) for _ in range(10**6)]
 def babble(): print("x" * 100_000); os.write(1, b"noise"); return "said"
 def huge(size): return b"r" * size
 def size(data): return len(data)
@@ -70,7 +70,7 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def pool(functions: str) -> Iterator[WorkerPool]:
-    pool = WorkerPool(f"{functions}:make", workers=2, limit_s=LIMIT_S, memory_gib=0.5)
+    pool = WorkerPool(f"{functions}:make", workers=2, limit_s=LIMIT_S, memory_gib=0.25)
     yield pool
     pool.close()
 

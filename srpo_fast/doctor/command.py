@@ -53,5 +53,6 @@ def doctor(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"ok": not errors, "findings": [asdict(finding) for finding in findings]}))
     else:
-        console.print(f"{errors} errors" if errors else "ready to train")
+        done = "no error; engine and policy were not compared" if options.no_self_test else "ready to train"
+        console.print(f"{errors} errors" if errors else done)
     return 1 if errors else 0

@@ -14,7 +14,7 @@ from srpo_fast.prompts import PromptEncoder
 from srpo_fast.rollout import RolloutEngine
 from srpo_fast.weight_sync import WeightSync
 
-MAX_PROMPT_TOKENS = 256
+MAX_PROMPT_TOKENS = 1024
 
 
 def check_agreement(model: Path | None, dtype: str, kv_cache_gib: float) -> list[Finding]:

@@ -6,7 +6,7 @@ LLaMA-Factory reads the same file as "sharegpt" with messages; the tags are role
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ _ROLES = (["user", "assistant"], ["system", "user", "assistant"])
 class SftExample:
     """One conversation of one turn."""
 
-    id: str  # the item's own, else file name and number
+    id: str  # the item's own, else file name and number; of one prompt only
     system: str | None
     text: str  # the user's message, an "<image>" mark for every image
     images: tuple[ImageSource, ...]  # read: paths as they are written in the file
@@ -39,7 +39,21 @@ def read_sft(path: Path) -> list[SftExample]:
         raise UserError(f"expected a JSON array in UTF-8 in {path}, got: {error}; repair the file") from error
     if not isinstance(items, list) or not items:
         raise UserError(f"expected a JSON array of conversations in {path}, got {items!r:.80}")
-    return [_example(item, f"{path.stem}-{number}", f"{path}, item {number}") for number, item in enumerate(items, 1)]
+    examples = [
+        _example(item, f"{path.stem}-{number}", f"{path}, item {number}") for number, item in enumerate(items, 1)
+    ]
+    return _with_ids_of_one_prompt(examples)
+
+
+def _with_ids_of_one_prompt(examples: list[SftExample]) -> list[SftExample]:
+    """An id that another prompt has gets its number added: what is computed of a prompt is kept under its id."""
+    prompts: dict[str, tuple[Any, ...]] = {}
+    named = []
+    for number, example in enumerate(examples, 1):
+        prompt = (example.system, example.text, example.images)
+        is_taken = prompts.setdefault(example.id, prompt) != prompt
+        named.append(replace(example, id=f"{example.id}#{number}") if is_taken else example)
+    return named
 
 
 def write_sft(path: Path, examples: Iterable[SftExample]) -> None:

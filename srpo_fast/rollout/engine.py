@@ -58,6 +58,8 @@ class RolloutEngine:
             from vllm import LLM
 
             vllm_touch_points.inspect_models_in_process()
+            if parallel.device.type == "cpu":
+                vllm_touch_points.share_memory_within_the_run()
             self.llm = LLM(
                 model=str(model_dir),
                 dtype=dtype,
@@ -93,7 +95,8 @@ class RolloutEngine:
         """What was computed with the old weights is forgotten; of images only if theirs changed too."""
         if of_images:
             self.llm.llm_engine.reset_encoder_cache()
-        self.llm.reset_prefix_cache()
+        forgotten = self.llm.reset_prefix_cache()
+        assert forgotten, "vLLM kept its prefix cache: a request is still under way"
         self.policy_version = policy_version
 
     def generate(

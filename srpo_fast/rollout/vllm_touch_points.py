@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,6 +61,16 @@ def plain_linears(device: torch.device) -> Iterator[None]:
     _custom_ops._supports_onednn, utils.check_cpu_sgl_kernel = False, lambda *args: False
     yield
     _custom_ops._supports_onednn, utils.check_cpu_sgl_kernel = onednn, sgl
+
+
+def share_memory_within_the_run() -> None:
+    """On a CPU the ranks of a tensor-parallel engine meet in shared memory, which under torchrun has the same name in
+    every run: two at a time would meet each other, and one that was killed would leave it behind for the next."""
+    from vllm.distributed.device_communicators.cpu_communicator import _CPUSHMDistributed
+
+    run = f"{os.environ.get('TORCHELASTIC_RUN_ID', os.getpid())}-{os.environ.get('MASTER_PORT', '')}"
+    make = _CPUSHMDistributed.make_group_name
+    _CPUSHMDistributed.make_group_name = staticmethod(lambda group: f"/{run}{make(group).replace('/', '')}")
 
 
 def parameters_of(llm: Any) -> dict[str, torch.Tensor]:
