@@ -100,6 +100,8 @@ def _names(options: argparse.Namespace) -> list[str]:
     for option in ("limit", "max_tokens", "judge_budget"):
         if (value := getattr(options, option)) is not None and value < 1:
             raise UserError(f"--{option.replace('_', '-')}: expected a number from 1, got {value}")
+    if options.judge_reflections < 0:
+        raise UserError(f"--judge-reflections: expected a number from 0, got {options.judge_reflections}")
     return list(dict.fromkeys(names))
 
 

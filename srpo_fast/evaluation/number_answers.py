@@ -19,6 +19,7 @@ _DIGIT = re.compile(r"\d")
 _RELATION = re.compile(r"=|\b(?:is|are|was|were|equals?|be|gives|makes|totals)\b(?: (?:equal to|thus|then|only))?:?")
 _RELATION_TO_NUMBER = re.compile(r"(?:=|\b(?:is|are|was|were|equals)\b) ?[-+$]?[\d\\]")
 _CONJUNCTION = re.compile(r"\b(?:and|while|whereas|but)\b")
+_NAMED_NUMBER = re.compile(r"[A-Za-z\\][A-Za-z\\ ]*(?:=|\b(?:is|are|equals)\b) ?[-+$]?[\d\\]")  # not 2x = 8
 _CONCLUSION = re.compile(r"\b(?:so|thus|hence|therefore)\b")
 _CLAUSE_END = re.compile(r"[,;:(]|\b(?:since|because|as|so|which|when|if|where|for|on|at|of|from|thus|therefore)\b")
 _ALTERNATIVE = re.compile(r"(?:[,;:]|\((?=or|and|to))? ?(?:or|and|to)? ?[-+$]?\d")  # after a head that seems to end
@@ -121,6 +122,9 @@ def _changes_unit(said: str) -> bool:
 
 def _states_two(said: str) -> bool:
     """Whether it says that A is 60 and B is 30."""
+    listed = [part.strip() for part in re.split("[,;]", said)]
+    if len(listed) > 1 and all(_NAMED_NUMBER.match(part) for part in listed[-2:]):
+        return not _CONCLUSION.search(listed[-1])
     *before, last = _CONJUNCTION.split(said)
     return (
         bool(before) and not _CONCLUSION.search(last) and all(_RELATION_TO_NUMBER.search(p) for p in (before[-1], last))

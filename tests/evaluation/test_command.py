@@ -62,6 +62,7 @@ B, R = ["--benchmark", "embedded"], ["--responses", "RESPONSES"]
         (["--benchmark", "mmmu,emma", *R], "several benchmarks at once are for --model"),
         ([*B, *R, "--split", "train"], "has the splits heldout, validation, got 'train'"),
         ([*B, *R, "--limit", "0"], "--limit: expected a number from 1, got 0"),
+        ([*B, *R, "--judge-reflections", "-1"], "--judge-reflections: expected a number from 0, got -1"),
         ([*B, *R, "--config", "none.yaml"], "none.yaml does not exist"),
         ([*B, "--responses", "none.jsonl"], "expected a file of responses at none.jsonl"),
         ([*B, "--model", "no/where"], "no config.json in no/where"),

@@ -18,6 +18,8 @@ from srpo_fast.evaluation.number_answers import final_number, final_numbers, num
         ("2.5 million", None), (r"\boxed{2\sqrt{3}}", None), ("between 2007 and 2008", None), ("5 or 6", None),
         ("5, or 6", None), ("about 5-6", None), ("3:4", None), ("3x", None), ("3,5", None), ("5 red, 3 blue", None),
         ("There are no cars.", None), ("", None), (r"\sqrt{16}", None), ("1 234", None),
+        ("a = 2, b = 3", None),
+        ("2x = 8, x = 4", "4"),
     ],
 )  # fmt: skip
 def test_a_number_is_given_or_left_open(text, value):
