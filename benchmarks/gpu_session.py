@@ -6,6 +6,8 @@ part, so that one which fails costs nothing of those before it. `--tiny` tries a
 
 import argparse
 import json
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -47,7 +49,7 @@ class Scale:
 
 
 def full() -> Scale:
-    heads = ("7b/tp1/N4096/r1/z0", "7b/tp1/N16384/r0.5/z0.3", "32b/tp8/N16384/r0.5/z0.3")
+    heads = ("7b/tp1/N4096/r1/z0", "7b/tp1/N4096/r0.5/z0.3", "7b/tp1/N16384/r0.5/z0.3", "32b/tp8/N16384/r0.5/z0.3")
     return Scale(
         device="cuda", dtype=torch.bfloat16, hidden_sizes=(3_584, 5_120), vocabularies=(152_064, 152_064 // 8),
         tokens=(4_096, 16_384), chunks=(2_048, 4_096, 8_192), checked_rows=300, copied_bytes=2 << 30,
@@ -65,28 +67,37 @@ def small() -> Scale:
     )  # fmt: skip
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="default: all, in order")
     parser.add_argument("--minutes", type=float, default=7.0, help="no part begins after that (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="a JSON file, written after every part")
     parser.add_argument("--tiny", action="store_true", help="on a CPU, with TRITON_INTERPRET=1")
     options = parser.parse_args()
+    if options.tiny and os.environ.get("TRITON_INTERPRET") != "1":
+        parser.error("--tiny runs the Triton kernels in their interpreter: set TRITON_INTERPRET=1")
+    if not options.tiny and not torch.cuda.is_available():
+        parser.error("torch sees no CUDA device here; --tiny tries the session without one")
     scale = small() if options.tiny else full()
-    document: dict[str, Any] = {"machine": machine(), "parts": {}, "not_begun": []}
+    document: dict[str, Any] = {"machine": machine(), "parts": {}, "failed": {}, "not_begun": []}
     start = time.monotonic()
     for name in options.parts:
         if time.monotonic() - start > 60 * options.minutes:
             document["not_begun"].append(name)
             continue
-        rows = []
-        for row in PARTS[name](scale):
-            rows.append(row)
-            print(name, " ".join(f"{key}={_said(value)}" for key, value in row.items()), flush=True)
+        rows: list[Row] = []
+        try:
+            for row in PARTS[name](scale):
+                rows.append(row)
+                print(name, " ".join(f"{key}={_said(value)}" for key, value in row.items()), flush=True)
+        except (RuntimeError, AssertionError, ImportError) as error:  # a machine that is lent for minutes: go on
+            document["failed"][name] = f"{type(error).__name__}: {error}"
+            print(name, "FAILED", document["failed"][name], flush=True)
         document["parts"][name] = {"rows": rows, "seconds_so_far": time.monotonic() - start}
         if options.out:
             options.out.write_text(json.dumps(document, indent=1) + "\n")
     print(json.dumps(document))
+    return 1 if document["failed"] else 0
 
 
 # --- the parts ---
@@ -260,4 +271,4 @@ def _said(value: object) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -95,9 +95,13 @@ def of_mode(case: Case, sync: WeightSync) -> dict[str, Any]:
 
 
 def sabotaged(case: Case, sync: WeightSync) -> str:
-    """What a sync says on every rank when one of the engine's parameters is changed behind its back on the last."""
+    """What a sync says on every rank when one of the engine's parameters is changed behind its back on the last.
+
+    Where there are stages, it is one that another stage sent.
+    """
     if case.parallel.rank == case.parallel.world - 1:
-        link = next(link for link in sync.links if link.source is not None and "down_proj" in link.name)
+        was_sent = case.parallel.pp > 1
+        link = next(link for link in sync.links if (link.source is None) == was_sent and "down_proj" in link.name)
         link.target.view(-1)[3] += 1e-6
     try:
         sync.verify(sync.links)

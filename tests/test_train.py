@@ -158,11 +158,12 @@ EVERYTHING_ON = (
     "loss.importance=sequence_mask", "advantage={}", "advantage.drop_flat_groups=true", "advantage.mask_truncated=true",
     "rollout.refill_rounds=2", "optimizer.updates_per_step=2", "steps=2", "reflection.prompts=32", "data.heldout=null",
     "evaluation={}", "model.train_vision=true", "model.recompute=selective", "parallel.distributed_optimizer=true",
+    "rollout.weights=alias",
 )  # fmt: skip
 
 
 def test_a_run_with_everything_on_and_its_resumption(base_model, tmp_path):
-    """The sequence's ratio, KL, entropy, the filter with refills, two updates a step and a trained vision tower."""
+    """The sequence's ratio, KL, entropy, filter with refills, two updates a step, a trained tower, shared weights."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(base_model, whole, *EVERYTHING_ON)
     lines = read_jsonl(whole / "metrics.jsonl")
