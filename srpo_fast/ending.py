@@ -5,7 +5,7 @@ import sys
 import time
 
 from srpo_fast.config import UserError
-from srpo_fast.parallel import lost_rank, stop
+from srpo_fast.parallel import lost_rank
 from srpo_fast.rewards.watch import RewardAlarm
 from srpo_fast.weight_sync import EngineMismatch
 
@@ -21,5 +21,4 @@ def exit_code(error: UserError | RuntimeError) -> int:
     else:
         raise error
     print(f"error: {says}", file=sys.stderr, flush=True)
-    stop()  # else threads of the process group may end the process by a signal
     return 2 if isinstance(error, UserError) else 1

@@ -106,7 +106,7 @@ class MicroBatchSize:
 
 def head_chunk(columns: int, *, is_cpu: bool) -> int:
     """As chunk_rows of srpo_kernels, which cannot be imported without torch."""
-    least, size = (64, 32 * 2**20) if is_cpu else (4096, 512 * 2**20)
+    least, size = (64, 24 * 2**20) if is_cpu else (4096, 512 * 2**20)
     return max(least, size // (4 * columns))
 
 
