@@ -126,6 +126,17 @@ def bench(options: argparse.Namespace) -> int:
     return subprocess.run(arguments, cwd=checkout, env=environment, check=False).returncode
 
 
+def _add_estimate_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", type=Path, metavar="F.yaml")
+    command.add_argument("overrides", nargs="*", metavar="section.key=value")
+    command.add_argument("--gpus", type=int, required=True, metavar="N", help="in all machines together")
+    command.add_argument("--gpu-memory-gib", type=float, metavar="G", help="of one GPU (default: that of --gpu)")
+    command.add_argument("--gpu", metavar="NAME", help="h100, h200, ..., cpu (default: h100, above 100 GiB h200)")
+    command.add_argument("--model-config", metavar="M", help="3b, 7b, 32b, 72b or a config.json, for model.path")
+    command.add_argument("--assume", action="append", default=[], metavar="name=value", help="replaces an assumption")
+    command.add_argument("--json", action="store_true", help="print one JSON document instead")
+
+
 def _sources_of(module: Path) -> tuple[Path, ...]:
     return module / "__main__.py", module.with_suffix(".py")
 
@@ -179,14 +190,7 @@ def parser() -> argparse.ArgumentParser:
     add_eval_options(commands.add_parser("eval", help=evaluate.__doc__, description=evaluate.__doc__))
 
     command = commands.add_parser("estimate", help=estimate.__doc__)
-    command.add_argument("config", type=Path, metavar="F.yaml")
-    command.add_argument("overrides", nargs="*", metavar="section.key=value")
-    command.add_argument("--gpus", type=int, required=True, metavar="N", help="in all machines together")
-    command.add_argument("--gpu-memory-gib", type=float, metavar="G", help="of one GPU (default: that of --gpu)")
-    command.add_argument("--gpu", metavar="NAME", help="h100, h200, ..., cpu (default: h100, above 100 GiB h200)")
-    command.add_argument("--model-config", metavar="M", help="3b, 7b, 32b, 72b or a config.json, for model.path")
-    command.add_argument("--assume", action="append", default=[], metavar="name=value", help="replaces an assumption")
-    command.add_argument("--json", action="store_true", help="print one JSON document instead")
+    _add_estimate_options(command)
     command.set_defaults(run_command=estimate)
 
     command = commands.add_parser("bench", help=bench.__doc__)
