@@ -45,7 +45,7 @@ def main(folder: Path, case: Case) -> dict[str, float]:
     held = resident()
     process = held - weights_and_gradients
     assert policy.vision is not None
-    images = peak_of(lambda: policy.vision.encode(batch.image_prompts)) - held
+    images = peak_of(lambda: policy.vision.features_of(batch.image_prompts, last_pass=True)) - held
     passes = peak_of(lambda: policy.forward_backward(batch, loss)) - held
     policy.new_optimizer(OptimizerConfig())
     step = peak_of(lambda: policy.step(1e-6))

@@ -26,7 +26,7 @@ from srpo_fast.embedded.task import load_questions
 from srpo_fast.parallel import start
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.rollout import RolloutEngine, Sampling
+from srpo_fast.rollout import Features, RolloutEngine, Sampling
 from srpo_fast.weight_sync import WeightSync
 
 PROMPTS, GROUP_SIZE, MAX_TOKENS = 16, 8, 64
@@ -41,7 +41,8 @@ def rollout_ratio(model_dir: Path, rounds: int) -> dict[str, float]:
     policy = Policy(model_dir, dtype="float32", seed=0, parallel=parallel, banned_ids=banned, temperature=1.0)
     engine = RolloutEngine(
         model_dir, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=0.25, max_num_seqs=128), dtype="float32", seed=0,
-        max_prompt_tokens=96, banned_ids=banned, decode=encoder.decode, parallel=parallel,
+        max_prompt_tokens=96, banned_ids=banned, decode=encoder.decode,
+        images=Features(policy.vision.features_for_engine), parallel=parallel,
     )  # fmt: skip
     WeightSync(policy, engine, "copy", parallel).run()
     prompts = [encoder.encode(question, "Answer.") for question in load_questions("train", PROMPTS, seed=0)]
@@ -60,7 +61,7 @@ def rollout_ratio(model_dir: Path, rounds: int) -> dict[str, float]:
     seconds: dict[Callable[[], None], list[float]] = {ours: [], bare: []}
     for turn in range(rounds + 1):
         for way in (ours, bare) if turn % 2 else (bare, ours):
-            engine.weights_changed(policy.version, of_images=False)  # as after a sync: no prefix is known
+            engine.weights_changed(policy.version)  # as after a sync: no prefix is known
             begin = time.perf_counter()
             way()
             if turn:  # the first warms up

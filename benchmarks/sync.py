@@ -24,7 +24,7 @@ from srpo_fast.packing import make_packer
 from srpo_fast.parallel import Parallel, start
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.rollout import RolloutEngine
+from srpo_fast.rollout import Features, RolloutEngine
 from srpo_fast.rollout.vllm_touch_points import plain_linears
 from srpo_fast.weight_sync import WeightSync
 
@@ -40,7 +40,8 @@ class Bench:
         self.policy = Policy(model_dir, dtype=dtype, seed=0, parallel=parallel, banned_ids=banned, temperature=1.0)
         self.engine = RolloutEngine(
             model_dir, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=0.125, max_num_seqs=16), dtype=dtype, seed=0,
-            max_prompt_tokens=256, banned_ids=banned, decode=self.encoder.decode, parallel=parallel,
+            max_prompt_tokens=256, banned_ids=banned, decode=self.encoder.decode,
+            images=Features(self.policy.vision.features_for_engine), parallel=parallel,
         )  # fmt: skip
         self.parameters = self.engine.parameters()
         self.own = {name: parameter.data for name, parameter in self.parameters.items()}
@@ -56,7 +57,7 @@ class Bench:
         weights = {"weights_iterator": self.policy.hf_weights()}
         with plain_linears(self.parallel.device):
             self.engine.llm.collective_rpc("reload_weights", kwargs=weights)
-        self.engine.weights_changed(self.policy.version, of_images=True)
+        self.engine.weights_changed(self.policy.version)
         return time.perf_counter() - begin
 
     def copy(self) -> float:

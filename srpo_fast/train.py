@@ -39,7 +39,7 @@ from srpo_fast.quarantine import Quarantine
 from srpo_fast.reflection import cold_start
 from srpo_fast.reflection.policy_answers import examples_of_policy
 from srpo_fast.rewards.watch import RewardWatch
-from srpo_fast.rollout import Progress, RolloutEngine, Sampling, sample_groups
+from srpo_fast.rollout import Features, Progress, RolloutEngine, Sampling, sample_groups
 from srpo_fast.sequences import training_sequences
 from srpo_fast.sources import open_questions, resolve_model
 from srpo_fast.weight_sync import WeightSync
@@ -78,7 +78,8 @@ class Trainer:
             self.engine = RolloutEngine(
                 model_dir, config.rollout, dtype=config.model.dtype, seed=config.run.seed,
                 max_prompt_tokens=config.data.max_prompt_tokens, banned_ids=self.encoder.banned_ids,
-                decode=self.encoder.decode, parallel=parallel, lengths=self.prompts.lengths,
+                decode=self.encoder.decode, images=Features(self.policy.vision.features_for_engine),
+                parallel=parallel, lengths=self.prompts.lengths,
             )  # fmt: skip
             self.weight_sync = WeightSync(self.policy, self.engine, config.rollout.weights, parallel)
             self.weight_sync.run()

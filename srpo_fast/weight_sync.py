@@ -3,7 +3,8 @@
 A plan is made once: which shard of the policy goes into which parameter of the engine on the same rank. Both cut the
 model alike and keep queries, keys and values, gate and up in the same order, so a sync is one copy a parameter, or none
 where the engine's parameters are the policy's (`alias`). Nothing is gathered. With several pipeline stages each fills
-its own layers in its engines, then sends them to the other stages' engines, in place.
+its own layers in its engines, then sends them to the other stages' engines, in place; and the first one a trained
+vision tower to the other stages' copies, which encode images for their engines.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +36,7 @@ class Link:
     """One shard of the policy and its place in the engine."""
 
     name: str  # of the engine's parameter
-    target: Tensor  # in the engine
+    target: Tensor  # in the engine, or in a copy of the vision tower
     source: Tensor | None  # in the policy; None: another pipeline stage has it
     stage: int
     is_whole: bool  # whether the shard fills the parameter
@@ -51,7 +52,7 @@ class WeightSync:
     def __init__(self, policy: Policy, engine: RolloutEngine, mode: Mode, parallel: Parallel) -> None:
         """Raises EngineMismatch, on every rank, if the two are not the same model cut in the same way."""
         self._policy, self._engine, self._parallel = policy, engine, parallel
-        self._parameters = engine.parameters()
+        self._parameters = engine.parameters() | policy.tower_parameters()
         links = _agree(lambda: _links(policy, self._parameters, parallel), parallel)
         self.links = [_shared(link, self._parameters) for link in links] if mode == "alias" else links
         self._copied = [link for link in self.links if link.source is not None and link.source is not link.target]
@@ -67,7 +68,7 @@ class WeightSync:
         if self._parallel.pp > 1:
             self._exchange()
         self.verify(self.links[self._runs % CHECKED_SHARE :: CHECKED_SHARE] if self._runs else self.links)
-        self._engine.weights_changed(self._policy.version, of_images=self._policy.trains_vision or self._runs == 0)
+        self._engine.weights_changed(self._policy.version)
         self._runs += 1
 
     def verify(self, links: Sequence[Link]) -> None:
@@ -125,10 +126,7 @@ def _links(policy: Policy, parameters: Mapping[str, nn.Parameter], parallel: Par
         for stage in range(parallel.pp)
         for name, shape in shapes[parallel.rank_of_stage(stage)].items()
     ]
-    linked = {link.name for link in links}
-    if not policy.trains_vision:  # the engine read the tower from the same directory, and keeps it
-        linked |= {name for name in parameters if name.startswith("visual.")}
-    if missing := sorted(parameters.keys() - linked):
+    if missing := sorted(parameters.keys() - {link.name for link in links}):
         raise EngineMismatch(f"no part of the policy fills the engine's {missing[0]}; {_ADVICE}")
     return links
 
@@ -143,6 +141,8 @@ def _link(
     if target.shape != shape or (source is not None and source.dtype != whole.dtype):
         ours = f"{shape} {whole.dtype if source is None else source.dtype}"
         raise EngineMismatch(f"the engine's {name} is {tuple(whole.shape)} {whole.dtype}, the policy's {ours}")
+    if source is not None and _is_at(target, source):  # the tower of the stage that trains it
+        target = source
     return Link(name=name, target=target, source=source, stage=stage, is_whole=shape == whole.shape)
 
 

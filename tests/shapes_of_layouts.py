@@ -24,7 +24,6 @@ from srpo_fast.policy.hf_weights import HFWeights
 from srpo_fast.policy.language_model import build_language_model
 from srpo_fast.policy.megatron_start import start_megatron
 from srpo_fast.policy.name_map import HeadLayout, canonical, rule_for
-from srpo_fast.policy.vision_mlp import fuse_gate_up
 
 # hidden, intermediate, layers, heads, key/value heads, vocabulary, tied, the vision tower's intermediate
 MODELS = {
@@ -103,7 +102,6 @@ def tower_problems(config: Qwen2_5_VLConfig, index: dict[str, Tensor]) -> list[s
 
     with torch.device("meta"):
         tower = Qwen2_5_VisionTransformerPretrainedModel(config.vision_config)
-        fuse_gate_up(tower)
     parameters = [rule_for(f"visual.{name}", first_layer=0) for name in tower.state_dict()]
     ours = {name for _, hf_names in parameters for name in hf_names}
     return sorted(ours ^ {name for name in index if name.startswith("visual.")})

@@ -17,7 +17,7 @@ from srpo_fast.config import ParallelConfig, RewardConfig, RolloutConfig
 from srpo_fast.grading.grader import Grader
 from srpo_fast.parallel import Parallel, gather_from_ranks, start, stop
 from srpo_fast.rewards.scoring import make_scorer
-from srpo_fast.rollout import RolloutEngine, Sampling, sample_groups
+from srpo_fast.rollout import Pixels, RolloutEngine, Sampling, sample_groups
 from tests.policy_case import SYSTEM, make_question, open_encoder
 from tests.test_rollout_sharing import make_completions
 
@@ -31,7 +31,8 @@ class Case:
         self.prompts = [encoder.encode(make_question(f"{n}", f"What is {n} + 4?"), SYSTEM) for n in range(PROMPTS)]
         self.engine = RolloutEngine(
             model_dir, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=0.0625, max_num_seqs=8), dtype="float32",
-            seed=0, max_prompt_tokens=96, banned_ids=encoder.banned_ids, decode=encoder.decode, parallel=parallel,
+            seed=0, max_prompt_tokens=96, banned_ids=encoder.banned_ids, decode=encoder.decode, images=Pixels(),
+            parallel=parallel,
         )  # fmt: skip
         self.engine.policy_version = 0  # of the directory's weights
         reward = RewardConfig(variant=function)

@@ -15,7 +15,7 @@ from srpo_fast.agreement import measure_agreement
 from srpo_fast.config import LossConfig, ParallelConfig, RolloutConfig
 from srpo_fast.loss import objective_of, srpo_loss
 from srpo_fast.parallel import Parallel, gather_from_ranks, start, stop
-from srpo_fast.rollout import RolloutEngine
+from srpo_fast.rollout import Features, RolloutEngine
 from srpo_fast.weight_sync import EngineMismatch, WeightSync
 from tests.policy_case import OPTIMIZER, QUESTIONS, SYSTEM, make_sequences, open_encoder, open_policy, packer
 
@@ -40,7 +40,8 @@ class Case:
         self.batch = self.pack(make_sequences(model_dir))
         self.engine = RolloutEngine(
             model_dir, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=0.0625, max_num_seqs=32), dtype="float32",
-            seed=0, max_prompt_tokens=96, banned_ids=encoder.banned_ids, decode=encoder.decode, parallel=parallel,
+            seed=0, max_prompt_tokens=96, banned_ids=encoder.banned_ids, decode=encoder.decode,
+            images=Features(self.policy.vision.features_for_engine), parallel=parallel,
         )  # fmt: skip
 
     def update(self) -> None:
@@ -50,7 +51,7 @@ class Case:
     def mismatch_unsynced(self) -> float:
         """After an update of which the engine is only told."""
         self.update()
-        self.engine.weights_changed(self.policy.version, of_images=True)
+        self.engine.weights_changed(self.policy.version)
         return self.mismatch()
 
     def mismatch(self) -> float:
@@ -86,7 +87,7 @@ def of_mode(case: Case, sync: WeightSync) -> dict[str, Any]:
         sync.run()
         sync.verify(sync.links)
         mismatches.append(case.mismatch())
-    own = [link for link in sync.links if link.source is not None]
+    own = [link for link in sync.links if link.source is not None and not link.name.startswith("visual.")]
     return {
         "mismatches": mismatches,
         "bytes_copied": sync.bytes_copied,
@@ -116,7 +117,7 @@ def main(model_dir: Path, layout: str, train_vision: bool) -> None:
     case = Case(model_dir, parallel, train_vision)
     copy = WeightSync(case.policy, case.engine, "copy", parallel)
     copy.run()
-    shards = [tensor for _, tensor in case.policy.shards()]
+    shards = [tensor for (name, *_), tensor in case.policy.shards() if not name.startswith("visual.")]
     found: dict[str, Any] = {
         "policy_bytes": sum(shard.nbytes for shard in shards),
         "largest_shard": max(gather_from_ranks(max(shard.nbytes for shard in shards), parallel)),

@@ -113,7 +113,7 @@ def test_logits_of_packed_prompts_are_transformers(policy, one_process, untraine
     (batch,) = packer(untrained_model, one_process, 4096)(sequences).micro_batches
     prompts = packer(untrained_model, one_process, 4096)(sequences).image_prompts
     with torch.no_grad():
-        hidden = policy.language_model[0](batch, policy.vision.encode(prompts))
+        hidden = policy.language_model[0](batch, policy.vision.features_of(prompts, last_pass=True))
         logits = hidden[batch.loss_rows] @ policy.language_model[0].head_weight.T
         expected = []
         order = sorted(sequences, key=lambda s: len(s.prompt.token_ids) + len(s.completion_ids), reverse=True)

@@ -109,4 +109,4 @@ def test_the_towers_features_are_bit_for_bit_transformers_and_its_frequencies_fp
     for prompt in [s.prompt for s in parity_sequences(model_dir) if len(s.prompt.image_grid_thw)]:
         with torch.no_grad():
             expected = theirs(prompt.pixel_values.bfloat16(), grid_thw=prompt.image_grid_thw).pooler_output
-        assert torch.equal(policy.vision.encode([prompt]), expected.float())
+        assert torch.equal(policy.vision.features_of([prompt], last_pass=True), expected.float())

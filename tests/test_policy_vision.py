@@ -47,7 +47,7 @@ def updated_weights(policy: Policy, batch) -> dict[str, torch.Tensor]:
 
 def images_of(sizes: list[int]) -> list[vision._Image]:
     return [
-        vision._Image(pixels=torch.empty(size, 0), grid=torch.tensor([1, 1, size]), rows=torch.tensor([number]))
+        vision._Image(pixel_values=torch.empty(size, 0), grid=torch.tensor([1, 1, size]), rows=torch.tensor([number]))
         for number, size in enumerate(sizes)
     ]
 
@@ -81,9 +81,9 @@ def test_patches_are_embedded_by_one_product_as_by_transformers_convolution():
 
 
 def test_features_do_not_depend_on_how_many_images_go_through_at_once(trained, batch, monkeypatch):
-    together = trained.vision.encode(batch.image_prompts)
+    together = trained.vision.features_of(batch.image_prompts, last_pass=True)
     monkeypatch.setattr(vision, "PATCHES_PER_PASS", 10)
-    apart = trained.vision.encode(batch.image_prompts)
+    apart = trained.vision.features_of(batch.image_prompts, last_pass=True)
     assert len(together) == sum(int(p.image_grid_thw.prod(dim=1).sum()) for p in batch.image_prompts) // 4
     assert (together - apart).abs().max() < 1e-5
 
@@ -91,12 +91,12 @@ def test_features_do_not_depend_on_how_many_images_go_through_at_once(trained, b
 def test_the_gradient_does_not_depend_on_how_many_images_go_through_at_once(trained, batch, monkeypatch):
     trained.forward_backward(batch, SRPO)
     together = gradients_of(trained)
-    monkeypatch.setattr(vision, "TRAINED_PATCHES_PER_PASS", 10)
+    monkeypatch.setattr(vision, "PATCHES_PER_PASS", 10)
     runs, forward = [], trained.vision._forward
     monkeypatch.setattr(trained.vision, "_forward", lambda images: runs.append(len(images)) or forward(images))
     trained.forward_backward(batch, SRPO)
     apart = gradients_of(trained)
-    assert runs == [3, 1, 1, 1]  # without a gradient all at once, with one each image by itself
+    assert runs == [1] * 6  # each image by itself, without a gradient and with one
     for name, gradient in together.items():
         assert (apart[name] - gradient).norm() < 1e-5 * gradient.norm()
 
@@ -125,7 +125,7 @@ def test_blocks_of_a_trained_tower_keep_nothing_but_their_inputs(one_process, un
     tower.module.eval()  # transformers recomputes in training mode only
     kept = bytes_saved(lambda: tower._forward(images), tower.module)
 
-    patches, shape = sum(len(image.pixels) for image in images), find_shape(str(untrained_model), None).vision
+    patches, shape = sum(len(image.pixel_values) for image in images), find_shape(str(untrained_model), None).vision
     made = shape.depth * patches * made_in_block(shape, tower.dtype.itemsize)
     # attention's log-sums, the norms' scales and the angles, which blocks share, come on top
     assert kept - recomputed == pytest.approx(made, rel=0.05)
@@ -133,12 +133,12 @@ def test_blocks_of_a_trained_tower_keep_nothing_but_their_inputs(one_process, un
 
 def test_a_step_moves_a_trained_tower_and_its_features(trained, batch):
     before = {name: tensor.clone() for name, tensor in trained.hf_weights()}
-    features = trained.vision.encode(batch.image_prompts)
+    features = trained.vision.features_of(batch.image_prompts, last_pass=True)
     after = updated_weights(trained, batch)
     names = {name for name in after if name.startswith("visual.")}
     assert names == {name for name in trained.source.tensor_names if name.startswith("visual.")}
     assert all(not torch.equal(before[name], after[name]) for name in names)
-    assert not torch.equal(trained.vision.encode(batch.image_prompts), features)
+    assert not torch.equal(trained.vision.features_of(batch.image_prompts, last_pass=True), features)
 
 
 def test_a_frozen_tower_runs_once_for_all_passes_over_an_update(one_process, untrained_model, batch, monkeypatch):
@@ -147,7 +147,9 @@ def test_a_frozen_tower_runs_once_for_all_passes_over_an_update(one_process, unt
     expected = policy.forward_backward(batch, SRPO)
     runs = []
     encode = policy.vision.encode
-    monkeypatch.setattr(policy.vision, "encode", lambda prompts: runs.append(len(prompts)) or encode(prompts))
+    monkeypatch.setattr(
+        policy.vision, "encode", lambda prompts, ranks: runs.append(len(prompts)) or encode(prompts, ranks)
+    )
     policy.logprobs(batch)
     policy.reference_logprobs(batch)
     assert policy.forward_backward(batch, SRPO) == expected
@@ -159,7 +161,9 @@ def test_a_frozen_tower_runs_once_for_all_passes_over_an_update(one_process, unt
 def test_a_trained_tower_runs_in_every_pass(trained, batch, monkeypatch):
     policy, runs = trained, []
     encode = policy.vision.encode
-    monkeypatch.setattr(policy.vision, "encode", lambda prompts: runs.append(len(prompts)) or encode(prompts))
+    monkeypatch.setattr(
+        policy.vision, "encode", lambda prompts, ranks: runs.append(len(prompts)) or encode(prompts, ranks)
+    )
     policy.logprobs(batch)
     policy.forward_backward(batch, SRPO)
     assert len(runs) == 2

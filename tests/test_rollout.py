@@ -17,7 +17,7 @@ from srpo_fast.loss import supervised_loss
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.rollout import RolloutEngine, Sampling, StaleEngine, sample_groups
+from srpo_fast.rollout import Features, RolloutEngine, Sampling, StaleEngine, sample_groups
 from srpo_fast.rollout.partial import begin, extend_groups
 from srpo_fast.sequences import training_sequences
 from srpo_fast.weight_sync import EngineMismatch, WeightSync
@@ -46,7 +46,8 @@ def engine(one_process, untrained_model, encoder, policy, process_before) -> Ite
     rng_state = torch.get_rng_state()
     engine = RolloutEngine(
         untrained_model, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=0.0625, max_num_seqs=64), dtype="float32",
-        seed=0, max_prompt_tokens=96, banned_ids=encoder.banned_ids, decode=encoder.decode, parallel=one_process,
+        seed=0, max_prompt_tokens=96, banned_ids=encoder.banned_ids, decode=encoder.decode,
+        images=Features(policy.vision.features_for_engine), parallel=one_process,
     )  # fmt: skip
     assert torch.equal(torch.get_rng_state(), rng_state)
     WeightSync(policy, engine, "copy", one_process).run()

@@ -57,8 +57,8 @@ def test_one_changed_bit_is_noticed_on_every_rank(found):
 def test_published_names_lead_to_the_engines():
     q, k, v = (f"model.layers.3.self_attn.{part}_proj.bias" for part in "qkv")
     assert engine_name((q, k, v)) == "language_model.model.layers.3.self_attn.qkv_proj.bias"
-    gate, up = (f"visual.blocks.0.mlp.{part}_proj.weight" for part in ("gate", "up"))
-    assert engine_name((gate, up)) == "visual.blocks.0.mlp.gate_up_proj.weight"
-    assert engine_name(("visual.blocks.0.attn.qkv.weight",)) == "visual.blocks.0.attn.qkv.weight"
+    gate, up = (f"model.layers.0.mlp.{part}_proj.weight" for part in ("gate", "up"))
+    assert engine_name((gate, up)) == "language_model.model.layers.0.mlp.gate_up_proj.weight"
+    assert engine_name(("visual.blocks.0.mlp.gate_proj.weight",)) == "visual.blocks.0.mlp.gate_proj.weight"
     assert engine_name(("lm_head.weight",)) == "language_model.lm_head.weight"
     assert engine_name(("model.norm.weight",)) == "language_model.model.norm.weight"

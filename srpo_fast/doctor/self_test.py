@@ -11,7 +11,7 @@ from srpo_fast.packing import make_packer
 from srpo_fast.parallel import start
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.rollout import RolloutEngine
+from srpo_fast.rollout import Features, RolloutEngine
 from srpo_fast.weight_sync import WeightSync
 
 MAX_PROMPT_TOKENS = 1024
@@ -32,7 +32,7 @@ def check_agreement(model: Path | None, dtype: str, kv_cache_gib: float) -> list
         engine = RolloutEngine(
             model, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=kv_cache_gib, max_num_seqs=16), dtype=dtype,
             seed=0, max_prompt_tokens=MAX_PROMPT_TOKENS, banned_ids=encoder.banned_ids, decode=encoder.decode,
-            parallel=parallel,
+            images=Features(policy.vision.features_for_engine), parallel=parallel,
         )  # fmt: skip
         WeightSync(policy, engine, "copy", parallel).run()
         pack = make_packer(model, encoder, OptimizerConfig(), parallel, train_vision=False)

@@ -12,7 +12,7 @@ from srpo_fast.estimate.job import Job, MicroBatchSize
 from srpo_fast.model_shape import VisionShape
 
 GIB = 2.0**30
-PATCHES_PER_PASS, TRAINED_PATCHES_PER_PASS = 65_536, 16_384  # policy/vision.py, which cannot be imported without torch
+PATCHES_PER_PASS = 16_384  # policy/vision.py, which cannot be imported without torch
 OPTIMIZER_SLICE = 2**22  # elements; policy/adamw.py, likewise
 SLICE_BYTES = 29  # of an element while it is updated, at most: with remainders and bf16 moments
 PHASES = ("rollout", "images", "fwd+bwd", "step", "sync", "save")
@@ -43,8 +43,8 @@ def worst_phases(job: Job) -> list[PhaseMemory]:
 
 def phases_of_stage(job: Job, stage: int) -> list[PhaseMemory]:
     added: dict[str, dict[str, float]] = {
-        "rollout": {"engine's work space": engine_work_space(job)},
-        "images": {"image features": features(job, stage), "work space": vision_pass(job, stage)},
+        "rollout": {"work space": max(engine_work_space(job), vision_pass(job))},
+        "images": {"image features": features(job, stage), "work space": 0.0 if stage else vision_pass(job)},
         "fwd+bwd": {"image features": features(job, stage)} | forward_backward(job, stage, job.full_micro_batch),
         "step": {"work space": optimizer_step(job, stage)},
         "sync": {"work space": sync(job)},
@@ -65,13 +65,12 @@ def _phase(job: Job, name: str, stage: int, parts: dict[str, float]) -> PhaseMem
 def resident(job: Job, stage: int) -> dict[str, float]:
     """What stays from step to step."""
     e = job.bytes_a_weight
-    tower = parameters.vision_total(job.shape.vision) * e if stage == 0 else 0
     return {
         "policy weights": parameters.of_stage(job.shape.text, job.layout, stage) * e,
-        "vision tower": tower,
+        "vision tower": parameters.vision_total(job.shape.vision) * e,
         "gradients": trained_parameters(job, stage) * 4,  # Megatron's buffer of fp32 sums
         "optimizer": optimizer(job, stage),
-        "engine weights": parameters.of_engine(job.shape, job.layout) * e,
+        "engine weights": parameters.of_engine(job.shape.text, job.layout) * e,
         "KV cache": job.config.rollout.kv_cache_gib * GIB,
     }
 
@@ -143,16 +142,14 @@ def features(job: Job, stage: int) -> float:
     return rows * vision.out_hidden * (8 if job.train_vision else job.bytes_a_weight)
 
 
-def vision_pass(job: Job, stage: int) -> float:
+def vision_pass(job: Job) -> float:
     """The tower over a rank's share of the images, in passes of bounded size; one image is never divided."""
-    if stage:
-        return 0.0
     vision, e = job.shape.vision, job.bytes_a_weight
     share = job.max_patches_of_rank / (job.layout.tp * job.layout.cp)
     image = max_image_tokens(job.config, vision) * vision.patches_a_token
     needs = min(share, max(PATCHES_PER_PASS, image)) * vision_pass_a_patch(vision, e)
     if job.train_vision:
-        needs = max(needs, min(share, max(TRAINED_PATCHES_PER_PASS, image)) * trained_pass_a_patch(vision, e))
+        needs = max(needs, min(share, max(PATCHES_PER_PASS, image)) * trained_pass_a_patch(vision, e))
     return needs
 
 
@@ -186,23 +183,20 @@ def vision_pass_a_patch(vision: VisionShape, e: int) -> float:
 
 
 def sync(job: Job) -> float:
-    """The largest tensor, gathered in shards and joined whole, and the engine's buffer for its shard."""
-    text, tp = job.shape.text, job.layout.tp
-    largest = max(parameters.embedding(text), 2 * text.hidden * text.ffn) * job.bytes_a_weight
-    return largest * (1 + (tp > 1) + 1 / tp)
+    """In place; what is compared afterwards takes a byte an element of the largest shard."""
+    text = job.shape.text
+    return max(parameters.embedding(text), 2 * text.hidden * text.ffn) / job.layout.tp
 
 
 def engine_work_space(job: Job) -> float:
-    """vLLM's peak while it serves, not measured: a full batch of tokens in one layer, or of images, or of samples.
+    """vLLM's peak while it serves, not measured: a full batch of tokens in one layer, or of samples.
 
-    A layer: stream, residual, normed stream (3 D), gate, up and product (3 F / t). Images: as many tokens as a batch
-    holds, divided over tp ranks. Sampling: three fp32 copies of the logits of all running sequences.
+    A layer: stream, residual, normed stream (3 D), gate, up and product (3 F / t). Sampling: three fp32 copies of the
+    logits of all running sequences.
     """
-    text, vision, tp, e = job.shape.text, job.shape.vision, job.layout.tp, job.bytes_a_weight
+    text, tp, e = job.shape.text, job.layout.tp, job.bytes_a_weight
     longest = job.config.data.max_prompt_tokens + job.config.rollout.max_tokens
     tokens = max(8192, longest)  # rollout/engine.py: max_num_batched_tokens
     layer = tokens * (3 * text.hidden + 3 * text.ffn / tp) * e
-    patches = tokens * vision.patches_a_token if max_image_tokens(job.config, vision) else 0
-    images = patches * (5 * vision.hidden + 3 * vision.ffn) * e / tp
     sampling = job.config.rollout.max_num_seqs * text.vocab * 4 * 3
-    return max(layer, images, sampling) + job.assumptions.engine_graphs_gib * GIB
+    return max(layer, sampling) + job.assumptions.engine_graphs_gib * GIB

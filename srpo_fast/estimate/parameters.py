@@ -56,8 +56,7 @@ def of_stage(text: TextShape, layout: Layout, stage: int) -> int:
     return count
 
 
-def of_engine(shape: ModelShape, layout: Layout) -> int:
-    """Parameters on one rank of the engine: all layers, divided by tp alone, and the whole tower."""
-    text = shape.text
+def of_engine(text: TextShape, layout: Layout) -> int:
+    """Parameters on one rank of the engine: all layers, divided by tp alone; the policy encodes its images."""
     layers = text.layers * (sharded_in_layer(text) // layout.tp + replicated_in_layer(text)) + text.hidden
-    return layers + embedding(text) * (1 if text.tied else 2) // layout.tp + vision_total(shape.vision)
+    return layers + embedding(text) * (1 if text.tied else 2) // layout.tp

@@ -28,7 +28,7 @@ def decode(job: Job) -> Part:
     text, a, layout = job.shape.text, job.assumptions, job.layout
     tokens = job.completions / layout.engines * a.completion_tokens
     steps = decode_steps(job)
-    decoder = parameters.of_engine(job.shape, layout) - parameters.vision_total(job.shape.vision)
+    decoder = parameters.of_engine(text, layout)
     reading = steps * decoder * job.bytes_a_weight / bandwidth(job)
     computing = tokens * products(job, flops.products_a_token(text) + flops.head_a_row(text)) / layout.tp
     context = a.prompt_tokens + a.completion_tokens / 2

@@ -49,11 +49,10 @@ def step_time(job: Job) -> StepTime:
 
 
 def sync(job: Job) -> Part:
-    """Every rank gathers every tensor from tp ranks and stages, joins it, and copies its engine's shard."""
-    layout = job.layout
-    whole = parameters.text_total(job.shape.text) * job.bytes_a_weight
-    ranks = layout.tp * layout.pp
-    span = layout.gpus if layout.pp > 1 else layout.tp  # stages are the outermost ranks
-    copied = 2 * whole + 2 * parameters.of_engine(job.shape, layout) * job.bytes_a_weight
-    seconds = whole * (1 - 1 / ranks) / link(job, span) + copied / bandwidth(job)
-    return Part(name="weights", phase="sync", seconds=seconds, limit="links" if ranks > 1 else "memory")
+    """Every rank copies its shard to its engine, unless the engine has the same; stages send theirs to the others."""
+    layout, is_copied = job.layout, job.config.rollout.weights == "copy"
+    engine = parameters.of_engine(job.shape.text, layout) * job.bytes_a_weight
+    copying = 2 * engine / layout.pp / bandwidth(job) if is_copied else 0.0
+    sending = engine / link(job, layout.gpus) if layout.pp > 1 else 0.0  # stages are the outermost ranks
+    limit = "links" if layout.pp > 1 else "memory"
+    return Part(name="weights", phase="sync", seconds=copying + sending, limit=limit)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ from srpo_fast.evaluation.directory import Said
 from srpo_fast.images import load_image, resize_once
 from srpo_fast.parallel import start, stop
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.rollout import RolloutEngine, Sampling
+from srpo_fast.rollout import Pixels, RolloutEngine, Sampling
 
 LONGEST_PROMPT = 16_384  # tokens: seven images of the largest size and their question
 SHORTEST_PROMPT = 64
@@ -117,14 +117,12 @@ class Sampler:
         return RolloutEngine(
             self._model_dir, rollout, dtype=self._config.model.dtype, seed=self._config.run.seed,
             max_prompt_tokens=self._max_prompt_tokens, banned_ids=self._encoder.banned_ids,
-            decode=self._encoder.decode, parallel=start(ParallelConfig()),
+            decode=self._encoder.decode, images=Pixels(), parallel=start(ParallelConfig()),
         )  # fmt: skip
 
 
 def encoded(encoder: PromptEncoder, question_of: ItemQuestion, system: str, item: Item) -> Prompt:
-    """The prompt of an item without the policy's pixels: the engine has the images, and holds many."""
-    prompt = encoder.encode(question_of(item), system)
-    return replace(prompt, pixel_values=prompt.pixel_values[:0].clone())
+    return encoder.encode(question_of(item), system)
 
 
 def fingerprint(model_dir: Path) -> dict[str, Any]:

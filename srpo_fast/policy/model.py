@@ -57,12 +57,11 @@ class Policy:
         self._hf_weights = HFWeights(self.source, self.language_model, parallel)
         self._hf_weights.load()
         self.trains_vision = train_vision
-        self.vision: VisionTower | None = None
         self._trained_features: tuple[Sequence[Prompt], Tensor] | None = None  # of the update under way
-        if parallel.pp_rank == 0:
-            self.vision = VisionTower(self.source, torch_dtype(dtype), parallel, trained=train_vision)
-            if train_vision:
-                chunks[0].visual = self.vision.module  # a part of what is trained, saved and synced
+        trains_here = train_vision and parallel.pp_rank == 0
+        self.vision = VisionTower(self.source, torch_dtype(dtype), parallel, trained=trains_here)
+        if trains_here:
+            chunks[0].visual = self.vision.module  # a part of what is trained, saved and synced
         self._ddp = [self._wrap(chunk) for chunk in chunks]
         self.vocab = vocab_shard(text_config.vocab_size, banned_ids, temperature, parallel)
 
@@ -118,7 +117,9 @@ class Policy:
         return float(grad_norm)
 
     def _run(self, batch: PackedBatch, loss: LossFunction, *, forward_only: bool) -> list[dict[str, Tensor]]:
-        features = self.vision.features_of(batch.image_prompts, last_pass=not forward_only) if self.vision else None
+        features = None
+        if self.parallel.pp_rank == 0:
+            features = self.vision.features_of(batch.image_prompts, last_pass=not forward_only)
         if features is not None and features.requires_grad and not forward_only:
             self._trained_features = batch.image_prompts, features
 
@@ -187,7 +188,7 @@ class Policy:
 
     def _finalize_gradients(self, models: list[Any], *args: Any, **kwargs: Any) -> None:
         """After the last micro-batch's backward pass, before ranks add up their gradients."""
-        if self.vision and self._trained_features:
+        if self._trained_features:
             self.vision.backward(*self._trained_features)
             self._trained_features = None
         finalize_model_grads(models, None)
@@ -231,6 +232,10 @@ class Policy:
         """This rank's trained tensors, live, and the Hugging Face names of what is cut and stacked in each."""
         for _, hf_names, parameter in self._hf_weights.parameters():
             yield hf_names, parameter.data
+
+    def tower_parameters(self) -> dict[str, nn.Parameter]:
+        """This rank's copy of a trained vision tower, live, by Hugging Face names; nothing of a frozen one."""
+        return {f"visual.{name}": p for name, p in self.vision.module.named_parameters()} if self.trains_vision else {}
 
     @property
     def stage_group(self) -> dist.ProcessGroup:

@@ -35,7 +35,7 @@ class Rule:
     @property
     def is_cut(self) -> bool:
         """False: every tensor-parallel rank holds the same copy."""
-        return self.shard not in (_replicate, _replicate_stacked)
+        return self.shard is not _replicate
 
 
 def _share(size: int, tp: int, tp_rank: int) -> slice:
@@ -44,10 +44,6 @@ def _share(size: int, tp: int, tp_rank: int) -> slice:
 
 def _replicate(sources: Sequence[Source], tp: int, tp_rank: int, layout: HeadLayout) -> Tensor:
     return sources[0][:]
-
-
-def _replicate_stacked(sources: Sequence[Source], tp: int, tp_rank: int, layout: HeadLayout) -> Tensor:
-    return torch.cat([source[:] for source in sources])
 
 
 def _first(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
@@ -131,15 +127,8 @@ def rule_for(megatron_name: str, first_layer: int) -> tuple[Rule, tuple[str, ...
         layer = str(first_layer + int(parts[2]))
         rule = RULES[".".join([*parts[:2], "{}", *parts[3:]])]
         return rule, tuple(name.format(layer) for name in rule.hf_names)
-    rule = _of_tower(megatron_name) if parts[0] == "visual" else RULES[megatron_name]
+    rule = _whole(megatron_name) if parts[0] == "visual" else RULES[megatron_name]
     return rule, rule.hf_names
-
-
-def _of_tower(name: str) -> Rule:
-    """Transformers' names, but for what vision_mlp.py stacks."""
-    if ".gate_up_proj." not in name:
-        return _whole(name)
-    return Rule(tuple(name.replace("gate_up", half) for half in ("gate", "up")), _replicate_stacked, _join_gate_up)
 
 
 def canonical(hf_name: str) -> str:

@@ -1,14 +1,16 @@
-"""The vision tower: Hugging Face's own module, run once for every distinct prompt of a step, frozen unless trained.
+"""The vision tower: Hugging Face's own module, the only one of a run, frozen unless trained.
 
-The ranks that see the same prompts (tensor- and context-parallel) each encode a share of the images. A trained tower is
-run once more for its gradient, after the last micro-batch has added to that of the features: no activation waits. Its
-blocks keep their inputs only and recompute the rest, so that even one image of the largest size fits.
+It gives the engine its features of the prompts that it samples from, and the update those of the distinct prompts that
+train. The ranks that see the same prompts each encode a share of the images. A trained tower is run once more for its
+gradient, after the last micro-batch has added to that of the features: no activation waits. Its blocks keep their
+inputs only and recompute the rest, so that even one image of the largest size fits.
 """
 
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,14 +21,11 @@ from torch import Tensor, nn
 from srpo_fast.batch import Prompt
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy.hf_directory import HFDirectory
-from srpo_fast.policy.name_map import rule_for
-from srpo_fast.policy.vision_mlp import fuse_gate_up
 
-# What bounds the tower's activations: about 3 GiB each for the published tower in bf16 (estimate/memory.py). Without a
-# gradient a patch needs 47 kB while a block runs; with one 194 kB: the inputs of 32 blocks (82), what the block at hand
-# rebuilds (66) and its gradients. Were every block to keep its activations, a patch would need 2.1 MB.
-PATCHES_PER_PASS = 65_536
-TRAINED_PATCHES_PER_PASS = 16_384
+# What bounds the tower's activations (estimate/memory.py). With a gradient a patch of the published tower in bf16 needs
+# 194 kB: the inputs of 32 blocks (82), what the block at hand rebuilds (66) and its gradients; 3 GiB in all. Without
+# one 47 kB while a block runs. Were every block to keep its activations, a patch would need 2.1 MB.
+PATCHES_PER_PASS = 16_384
 
 
 def _attention(device: torch.device) -> str:
@@ -52,24 +51,26 @@ class PatchEmbedding(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Image:
-    pixels: Tensor  # [patches, ...]
+    pixel_values: Tensor  # [patches, ...]
     grid: Tensor  # [3] int64
     rows: Tensor  # [merged patches] int64, its rows in the step's features
 
 
+T = TypeVar("T", _Image, Prompt)
+
+
 class VisionTower:
-    """Lives on the first pipeline stage; a full copy on every tensor-parallel rank."""
+    """A full copy on every rank. Where it is trained that is on the first pipeline stage, and the others follow."""
 
     def __init__(self, source: HFDirectory, dtype: torch.dtype, parallel: Parallel, *, trained: bool) -> None:
+        """trained: on this rank."""
         from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
         self._config = config = source.config.vision_config
         config._attn_implementation = _attention(parallel.device)
         self.module = Qwen2_5_VisionTransformerPretrainedModel(config)
         self.module.patch_embed = PatchEmbedding(self.module.patch_embed.proj)  # type: ignore[assignment]
-        if trained:
-            fuse_gate_up(self.module)  # what is trained is synced; without a gradient this would need more memory
-        self.module.load_state_dict({name: _tensor(source, name) for name in self.module.state_dict()})
+        self.module.load_state_dict({name: source.tensor(f"visual.{name}") for name in self.module.state_dict()})
         for parameter in self.module.parameters():  # not the buffers: rotary frequencies stay fp32
             parameter.data = parameter.data.to(dtype)
         self.module.requires_grad_(trained).train(trained).to(parallel.device)  # its only dropout is 0
@@ -81,35 +82,46 @@ class VisionTower:
     def features_of(self, prompts: Sequence[Prompt], *, last_pass: bool) -> Tensor | None:
         """`encode`, run once for all passes over an update, of which the one that trains is the last."""
         if self.trained:
-            return self.encode(prompts)
-        _, features = self._kept.pop(id(prompts), None) or (prompts, self.encode(prompts))
+            features = self.encode(prompts, self._updating)
+            return None if features is None else features.float().requires_grad_()
+        _, features = self._kept.pop(id(prompts), None) or (prompts, self.encode(prompts, self._updating))
         if not last_pass:
             self._kept[id(prompts)] = prompts, features
         return features
 
+    def features_for_engine(self, prompts: Sequence[Prompt]) -> list[Tensor]:
+        """[F, D] of each prompt's images, on the host; a collective of the engine's ranks."""
+        ranks = parallel_state.get_tensor_model_parallel_group()
+        merged, found = self._config.spatial_merge_size**2, []
+        for some in _runs(prompts, PATCHES_PER_PASS * ranks.size()):
+            features = self.encode(some, ranks)
+            host = torch.empty(0, self._config.out_hidden_size) if features is None else features.cpu()
+            found += host.split([_num_patches(prompt) // merged for prompt in some])
+        return found
+
     @torch.no_grad()
-    def encode(self, prompts: Sequence[Prompt]) -> Tensor | None:
+    def encode(self, prompts: Sequence[Prompt], ranks: dist.ProcessGroup) -> Tensor | None:
         """Image features [F, D] of all prompts in order, one row a merged patch; None when there is no image.
 
-        Those of a trained tower are fp32 and collect their gradient for `backward`.
+        ranks: those that share the work, who all ask for the same.
         """
         images = self._images(prompts)
         if not images:
             return None
         rows = sum(len(image.rows) for image in images)
         features = torch.zeros(rows, self._config.out_hidden_size, dtype=self.dtype, device=self._parallel.device)
-        for some in _passes(self._share(images), PATCHES_PER_PASS):
+        for some in _runs(_share(images, ranks), PATCHES_PER_PASS):
             features[_rows(some, features.device)] = self._forward(some)
-        if self._ranks > 1:
-            dist.all_reduce(features, group=parallel_state.get_tensor_and_context_parallel_group())
-        return features.float().requires_grad_() if self.trained else features
+        if ranks.size() > 1:
+            dist.all_reduce(features, group=ranks)
+        return features
 
     def backward(self, prompts: Sequence[Prompt], features: Tensor) -> None:
-        """Adds to the tower's gradient what the features of `encode` have collected; a collective like encode."""
+        """Adds to the tower's gradient what those of `features_of` have collected; a collective like it."""
         gradient = torch.zeros_like(features) if features.grad is None else features.grad
         if self._parallel.cp > 1:
             dist.all_reduce(gradient, group=parallel_state.get_context_parallel_group())
-        for some in _passes(self._share(self._images(prompts)), TRAINED_PATCHES_PER_PASS):
+        for some in _runs(_share(self._images(prompts), self._updating), PATCHES_PER_PASS):
             output = self._forward(some)
             output.backward(gradient[_rows(some, gradient.device)].to(output.dtype))
         if self._parallel.tp > 1:  # the sum over context-parallel ranks is that of all gradients
@@ -117,7 +129,7 @@ class VisionTower:
                 dist.all_reduce(parameter.main_grad, group=parallel_state.get_tensor_model_parallel_group())
 
     def _forward(self, images: list[_Image]) -> Tensor:
-        pixels = torch.cat([image.pixels for image in images]).to(self._parallel.device, self.dtype)
+        pixels = torch.cat([image.pixel_values for image in images]).to(self._parallel.device, self.dtype)
         grids = torch.stack([image.grid for image in images]).to(self._parallel.device)
         return self.module(pixels, grid_thw=grids).pooler_output
 
@@ -127,41 +139,41 @@ class VisionTower:
             sizes = prompt.image_grid_thw.prod(dim=1).tolist()
             for grid, pixels in zip(prompt.image_grid_thw, prompt.pixel_values.split(sizes), strict=True):
                 end = first_row + len(pixels) // self._config.spatial_merge_size**2
-                images.append(_Image(pixels=pixels, grid=grid, rows=torch.arange(first_row, end)))
+                images.append(_Image(pixel_values=pixels, grid=grid, rows=torch.arange(first_row, end)))
                 first_row = end
         return images
 
     @property
-    def _ranks(self) -> int:
-        return self._parallel.tp * self._parallel.cp
-
-    def _share(self, images: list[_Image]) -> list[_Image]:
-        return share_images(images, self._ranks, self._parallel.tp_rank + self._parallel.tp * self._parallel.cp_rank)
+    def _updating(self) -> dist.ProcessGroup:
+        """The ranks that see the same prompts in an update."""
+        return parallel_state.get_tensor_and_context_parallel_group()
 
 
-def _tensor(source: HFDirectory, name: str) -> Tensor:
-    """A tensor of the tower, from those of a directory that are stacked in it."""
-    _, hf_names = rule_for(f"visual.{name}", first_layer=0)
-    return torch.cat([source.tensor(hf_name) for hf_name in hf_names])
+def _share(images: list[_Image], ranks: dist.ProcessGroup) -> list[_Image]:
+    return share_images(images, ranks.size(), ranks.rank())
 
 
 def share_images(images: list[_Image], ranks: int, rank: int) -> list[_Image]:
     """One rank's images in their order: the largest first, each to the rank with the fewest patches so far."""
     loads, owners = [0] * ranks, [0] * len(images)
-    for number in sorted(range(len(images)), key=lambda number: -len(images[number].pixels)):
+    for number in sorted(range(len(images)), key=lambda number: -len(images[number].pixel_values)):
         owners[number] = loads.index(min(loads))
-        loads[owners[number]] += len(images[number].pixels)
+        loads[owners[number]] += len(images[number].pixel_values)
     return [image for image, owner in zip(images, owners, strict=True) if owner == rank]
 
 
-def _passes(images: list[_Image], most: int) -> Iterator[list[_Image]]:
-    """The images in runs of at most so many patches, or of one image."""
-    run: list[_Image] = []
-    for image in images:
-        if run and sum(len(i.pixels) for i in run) + len(image.pixels) > most:
+def _num_patches(of: _Image | Prompt) -> int:
+    return len(of.pixel_values)
+
+
+def _runs(items: Sequence[T], most: int) -> Iterator[list[T]]:
+    """The items in runs of at most so many patches, or of one item."""
+    run: list[T] = []
+    for item in items:
+        if run and sum(map(_num_patches, run)) + _num_patches(item) > most:
             yield run
             run = []
-        run.append(image)
+        run.append(item)
     if run:
         yield run
 

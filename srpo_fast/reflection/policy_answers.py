@@ -18,7 +18,7 @@ from srpo_fast.reflection.answers import Advance, asked
 from srpo_fast.reflection.opening import open_stage_1
 from srpo_fast.reflection.records import FirstAnswer, Rejection, Step
 from srpo_fast.reflection.stage import write_examples
-from srpo_fast.rollout import RolloutEngine, Sampling, sample_groups
+from srpo_fast.rollout import Pixels, RolloutEngine, Sampling, sample_groups
 from srpo_fast.sources import resolve_model
 
 ROUND = 8  # times the sequences that all engines hold at once: sampled together, and lost together by a kill
@@ -101,7 +101,7 @@ class EngineAnswerer:
         engine = RolloutEngine(
             model_dir, config.rollout, dtype=config.model.dtype, seed=config.run.seed,
             max_prompt_tokens=config.data.max_prompt_tokens, banned_ids=encoder.banned_ids, decode=encoder.decode,
-            parallel=parallel,
+            images=Pixels(), parallel=parallel,
         )  # fmt: skip
 
         def sample(prompts: list[Prompt], sampling: Sampling, progress: Advance) -> list[Group]:

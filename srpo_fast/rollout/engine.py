@@ -4,7 +4,7 @@ import gc
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from srpo_fast.config import RolloutConfig
 from srpo_fast.expected_lengths import ExpectedLengths
 from srpo_fast.parallel import Parallel
 from srpo_fast.rollout import vllm_touch_points
+from srpo_fast.rollout.image_inputs import ImageInputs
 
 Progress = Callable[[int], object]  # told how many more completions are done
 Done = Callable[[int, tuple[Completion, ...]], object]  # given a prompt's place in the call and its completions
+AT_ONCE = 16  # prompts that a stream hands in together
 
 
 class StaleEngine(RuntimeError):
@@ -50,7 +52,7 @@ class RolloutEngine:
 
     def __init__(
         self, model_dir: Path, settings: RolloutConfig, *, dtype: str, seed: int, max_prompt_tokens: int,
-        banned_ids: tuple[int, ...], decode: Callable[[Sequence[int]], str], parallel: Parallel,
+        banned_ids: tuple[int, ...], decode: Callable[[Sequence[int]], str], images: ImageInputs, parallel: Parallel,
         lengths: ExpectedLengths | None = None,
     ) -> None:  # fmt: skip
         vllm_touch_points.check_version()
@@ -75,26 +77,23 @@ class RolloutEngine:
                 max_num_batched_tokens=max(8192, max_prompt_tokens + settings.max_tokens),
                 kv_cache_memory_bytes=int(settings.kv_cache_gib * 2**30),
                 block_size=32,
-                limit_mm_per_prompt={"image": 8, "video": 0},
-                mm_encoder_tp_mode="data",
                 logprobs_mode="processed_logprobs",  # of the distribution really sampled from
                 generation_config="vllm",  # ours alone decide, not the directory's sampling defaults
                 use_tqdm_on_load=False,
+                **images.options,
             )
         self.policy_version = -1
         self.lengths = lengths or ExpectedLengths()
         self.decode = decode
         self._bans = dict.fromkeys(banned_ids, -100.0)
-        self._parallel = parallel
+        self._images, self._parallel = images, parallel
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """This rank's part of the model, live, by vLLM's names: what a weight sync writes into."""
         return vllm_touch_points.parameters_of(self.llm)
 
-    def weights_changed(self, policy_version: int, *, of_images: bool) -> None:
-        """What was computed with the old weights is forgotten; of images only if theirs changed too."""
-        if of_images:
-            self.llm.llm_engine.reset_encoder_cache()
+    def weights_changed(self, policy_version: int) -> None:
+        """What was computed with the old weights is forgotten."""
         forgotten = self.llm.reset_prefix_cache()
         assert forgotten, "vLLM kept its prefix cache: a request is still under way"
         self.policy_version = policy_version
@@ -131,9 +130,14 @@ class RolloutEngine:
 
     def requests(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[list[dict[str, Any]], list[Any]]:
         """What vLLM is asked: a request and its SamplingParams for every prompt."""
-        return [request_of(p) for p in prompts], [
+        return self.requests_of(prompts), [
             self.sampling_params(sampling, seed=sampling.seed(p.question.id)) for p in prompts
         ]
+
+    def requests_of(self, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+        """Of every prompt its tokens and images, as vLLM wants them."""
+        pairs = zip(prompts, self._images.of(prompts), strict=True)
+        return [{"prompt_token_ids": list(prompt.engine_token_ids)} | images for prompt, images in pairs]
 
     def close(self) -> None:
         """Ends the engine. vLLM takes the default process group along, so nothing collective may follow."""
@@ -141,13 +145,15 @@ class RolloutEngine:
         gc.collect()
 
     def stream(self, prompts: Iterable[Prompt], sampling: Sampling, ahead: int) -> Iterator[tuple[Prompt, Completion]]:
-        """A completion of every prompt, as they finish; `prompts` is read at most `ahead` beyond those."""
+        """A completion of every prompt, as they finish; `prompts` is read at most `ahead` beyond those.
+
+        The prompts come back without their pixels, of which there would be many.
+        """
         prompts, under_way = iter(prompts), dict[str, Prompt]()
         while True:
-            for prompt in islice(prompts, ahead - len(under_way)):
-                parameters = self.sampling_params(sampling, seed=sampling.seed(prompt.question.id))
-                (name,) = self.llm.enqueue([request_of(prompt)], [parameters], use_tqdm=False)
-                under_way[vllm_touch_points.output_name(name)] = prompt
+            while some := list(islice(prompts, min(AT_ONCE, ahead - len(under_way)))):
+                names = self.llm.enqueue(*self.requests(some, sampling), use_tqdm=False)
+                under_way |= zip(map(vllm_touch_points.output_name, names), map(_without_pixels, some), strict=True)
             if not under_way:
                 return
             for output in self.llm.llm_engine.step():
@@ -183,12 +189,8 @@ def logprobs_of(token_ids: Sequence[int], logprobs: Any) -> tuple[float, ...]:
     return tuple(step[token].logprob for step, token in zip(logprobs, token_ids, strict=True))
 
 
-def request_of(prompt: Prompt, begun: Sequence[int] = ()) -> dict[str, Any]:
-    """begun: tokens of the completion that are there already."""
-    request: dict[str, Any] = {"prompt_token_ids": [*prompt.engine_token_ids, *begun]}
-    if prompt.question.images:
-        request["multi_modal_data"] = {"image": list(prompt.question.images)}
-    return request
+def _without_pixels(prompt: Prompt) -> Prompt:
+    return replace(prompt, pixel_values=prompt.pixel_values[:0].clone())
 
 
 def _report_to(progress: Progress) -> Any:

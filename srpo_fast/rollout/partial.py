@@ -12,7 +12,7 @@ from typing import Any
 
 from srpo_fast.batch import Completion, Group, Prompt
 from srpo_fast.rollout import vllm_touch_points
-from srpo_fast.rollout.engine import Done, RolloutEngine, Sampling, logprobs_of, request_of
+from srpo_fast.rollout.engine import Done, RolloutEngine, Sampling, logprobs_of
 
 NOTHING = Completion(token_ids=(), rollout_logprobs=(), text="", is_finished=False, policy_version=-1)
 
@@ -32,7 +32,8 @@ def extend_groups(
     engine.require_version(policy_version)
     work = _Work(engine, groups, sampling, done)
     if work.places:
-        requests = [request_of(groups[g].prompt, groups[g].completions[s].token_ids) for g, s in work.places]
+        asked = engine.requests_of([group.prompt for group in groups])
+        requests = [_going_on(asked[g], groups[g].completions[s]) for g, s in work.places]
         parameters = [_parameters(engine, groups[g], s, sampling) for g, s in work.places]
         with vllm_touch_points.each_finished(engine.llm, work.finished, work.cut, work.is_enough):
             engine.llm.generate(requests, parameters, use_tqdm=False)
@@ -83,6 +84,11 @@ class _Work:
             policy_version=version,
             token_versions=(*versions, *(version,) * len(new_ids)) if versions else (),
         )
+
+
+def _going_on(request: dict[str, Any], begun: Completion) -> dict[str, Any]:
+    """The request of a prompt and the tokens that there are after it."""
+    return request | {"prompt_token_ids": [*request["prompt_token_ids"], *begun.token_ids]}
 
 
 def _parameters(engine: RolloutEngine, group: Group, sample: int, sampling: Sampling) -> Any:

@@ -3,9 +3,10 @@
 import pytest
 
 from srpo_fast import flops
-from srpo_fast.estimate.rates import all_reduce
+from srpo_fast.estimate import parameters
+from srpo_fast.estimate.rates import all_reduce, bandwidth
 from srpo_fast.estimate.rollout_time import decode_steps
-from srpo_fast.estimate.step_time import step_time
+from srpo_fast.estimate.step_time import step_time, sync
 from srpo_fast.estimate.update_time import attention_of_rank, passes, required_flops
 from srpo_fast.model_shape import PUBLISHED
 from tests.estimate.conftest import TINY
@@ -95,3 +96,11 @@ def test_a_ring_sends_nearly_twice_the_bytes_and_slower_between_machines(real_jo
     assert all_reduce(job, 1e9, 4, 8) == pytest.approx(1.5e9 / (450e9 * 0.75))
     assert all_reduce(job, 1e9, 4, 32) == pytest.approx(1.5e9 / (50e9 * 0.75))
     assert all_reduce(job, 1e9, 1, 1) == 0
+
+
+def test_a_sync_moves_a_shard_once_or_nothing(real_job):
+    copied, shared = real_job("7b"), real_job("7b", "rollout.weights=alias")
+    engine = parameters.of_engine(copied.shape.text, copied.layout) * 2
+    assert sync(copied).seconds == pytest.approx(2 * engine / bandwidth(copied))  # read and written
+    assert sync(shared).seconds == 0
+    assert sync(real_job("7b", "rollout.weights=alias", "parallel.pp=2")).limit == "links"
