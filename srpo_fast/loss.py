@@ -14,6 +14,7 @@ from functools import partial
 from typing import Literal
 
 from torch import Tensor
+from torch.nn.functional import pad
 
 from srpo_fast.batch import MicroBatch, TrainingSequence
 from srpo_fast.config import LossConfig
@@ -92,14 +93,22 @@ def _srpo_loss(objective: Objective, batch: MicroBatch, hidden: Tensor, head: He
         weight_grad=head.weight_grad,
     )  # fmt: skip
     counts = live_rows(rows, objective) & (rows.token_weights != 0)
-    error = probability_factor(output.logprobs if rows.old_logprobs is None else rows.old_logprobs, rows)
-    own = {"token_mult_prob_error": error.where(counts, 0.0).sum(), "loss": output.loss.detach().clone()}
-    return output.loss, output.metrics | own
+    own = mismatch(output.logprobs if rows.old_logprobs is None else rows.old_logprobs, rows, counts)
+    return output.loss, output.metrics | own | {"loss": output.loss.detach().clone()}
 
 
-def probability_factor(old_logprobs: Tensor, rows: ObjectiveRows) -> Tensor:
-    """[R]: the factor between engine's and policy's probability of each token, whichever is larger; 1 where equal."""
-    return (old_logprobs - rows.rollout_logprobs).abs().clamp(max=LOG_RATIO_BOUND).exp()
+def mismatch(old_logprobs: Tensor, rows: ObjectiveRows, counts: Tensor) -> Metrics:
+    """Of the engine's log-probs against the policy's, over the rows that count [R] bool.
+
+    mismatch_max: the largest difference. token_mult_prob_error: the sum of the factors between the two probabilities,
+    whichever is larger; 1 where they are equal.
+    """
+    gap = (old_logprobs - rows.rollout_logprobs).abs()
+    factor = gap.clamp(max=LOG_RATIO_BOUND).exp()
+    return {
+        "mismatch_max": pad(gap.where(counts, 0.0), (0, 1)).max(),  # of no rows at all: 0
+        "token_mult_prob_error": factor.where(counts, 0.0).sum(),
+    }
 
 
 def trained_rows(batch: MicroBatch, objective: Objective) -> MicroBatch:

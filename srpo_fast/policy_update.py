@@ -106,6 +106,7 @@ def _metrics(totals: dict[str, float], grad_norms: list[float], lr: float) -> di
         **({"train/kl": totals["kl"] / tokens} if "kl" in totals else {}),
         "train/grad_norm": sum(grad_norms) / len(grad_norms),
         "rollout/mismatch_abs": totals["mismatch_abs"] / tokens,
+        "rollout/mismatch_max": totals["mismatch_max"],
         "rollout/mismatch_kl": totals["mismatch_kl"] / tokens,
         "rollout/token_mult_prob_error": totals["token_mult_prob_error"] / tokens,
         "rollout/importance_masked": totals["importance_masked"] / tokens,

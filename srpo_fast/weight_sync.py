@@ -23,7 +23,6 @@ from srpo_fast.rollout.engine_names import engine_name
 T = TypeVar("T")
 Mode = Literal["copy", "alias"]
 
-CHECKED_SHARE = 16  # after every sync one of so many parameters is compared; after the first, all
 _ADVICE = "was srpo_fast's name table or vLLM's version changed?"
 
 
@@ -49,15 +48,20 @@ class WeightSync:
     bytes_copied: by the last run on this rank, from the policy into the engine.
     """
 
-    def __init__(self, policy: Policy, engine: RolloutEngine, mode: Mode, parallel: Parallel) -> None:
-        """Raises EngineMismatch, on every rank, if the two are not the same model cut in the same way."""
+    def __init__(
+        self, policy: Policy, engine: RolloutEngine, mode: Mode, parallel: Parallel, *, checked_share: float = 1 / 16
+    ) -> None:
+        """checked_share: of the parameters, compared after every run, in turn; after the first one all of them are.
+
+        Raises EngineMismatch, on every rank, if the two are not the same model cut in the same way.
+        """
         self._policy, self._engine, self._parallel = policy, engine, parallel
         self._parameters = engine.parameters() | policy.tower_parameters()
         links = _agree(lambda: _links(policy, self._parameters, parallel), parallel)
         self.links = [_shared(link, self._parameters) for link in links] if mode == "alias" else links
         self._copied = [link for link in self.links if link.source is not None and link.source is not link.target]
         self.bytes_copied = 0
-        self._runs = 0
+        self._runs, self._check_every = 0, round(1 / checked_share)
 
     @torch.no_grad()
     def run(self) -> None:
@@ -67,7 +71,7 @@ class WeightSync:
         self.bytes_copied = sum(link.target.nbytes for link in self._copied)
         if self._parallel.pp > 1:
             self._exchange()
-        self.verify(self.links[self._runs % CHECKED_SHARE :: CHECKED_SHARE] if self._runs else self.links)
+        self.verify(self.links[self._runs % self._check_every :: self._check_every] if self._runs else self.links)
         self._engine.weights_changed(self._policy.version)
         self._runs += 1
 

@@ -264,4 +264,5 @@ def test_the_probability_factor_counts_each_trained_token_once_either_way():
     trained = batch.advantages != 0
     assert 0 < trained.sum() < len(trained)
     assert metrics["token_mult_prob_error"].item() == pytest.approx(factors[trained].sum().item())
+    assert metrics["mismatch_max"].item() == pytest.approx(factors[trained].max().log().item())
     assert metrics["tokens"] == trained.sum()

@@ -129,7 +129,8 @@ def test_the_first_update_on_two_ranks_is_that_of_one(run_of, layout):
     assert ours["train/loss"] == pytest.approx(theirs["train/loss"], abs=1e-5)
     assert ours["train/grad_norm"] == pytest.approx(theirs["train/grad_norm"], rel=1e-3)
     # the same completions were sampled, and scored alike
-    layouts_own = {f"rollout/{n}" for n in ("mismatch_abs", "mismatch_kl", "token_mult_prob_error", "engine_balance")}
+    layouts_own = {f"rollout/mismatch_{n}" for n in ("abs", "max", "kl")}
+    layouts_own |= {"rollout/token_mult_prob_error", "rollout/engine_balance"}
     sampled = {key: value for key, value in theirs.items() if key.startswith("rollout/") and key not in layouts_own}
     assert {key: ours[key] for key in sampled} == pytest.approx(sampled, abs=1e-9)
 

@@ -13,6 +13,8 @@ class RolloutConfig(Section):
     max_tokens: Positive = 2048
     max_num_seqs: Positive = 256
     weights: Literal["copy", "alias"] = "copy"  # alias: the engine's parameters are the policy's; no graphs
+    # of the engine's parameters, compared bit by bit with the policy's after a sync, in turn; after the first all are
+    checked_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1 / 16
     kv_cache_gib: float = Field(default=4.0, gt=0.0)  # GiB of KV cache a rank
     # a step stops sampling when this share of its completions is done, and the next one goes on with the others; their
     # older tokens count in the mismatch that loss.mismatch_stop bounds. 1: every step ends its own
