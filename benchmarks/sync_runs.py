@@ -68,6 +68,7 @@ def run(folder: Path, layout: str, mode: str, model: str) -> dict[str, Any]:
         "layout": layout, "mode": mode, "model": model, "tower": MODELS[model], "steps": len(steps),
         "steps_that_trained": len(trained),
         "tokens_compared": sum(step["train/loss_tokens"] for step in trained),
+        "mean_logprob_diff": max(step["rollout/mismatch_abs"] for step in trained),  # of the worst step
         "max_logprob_diff": max(step["rollout/mismatch_max"] for step in trained),
         "sync_s": sorted(step["time/sync_s"] for step in steps)[len(steps) // 2],
     }  # fmt: skip
