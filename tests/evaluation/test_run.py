@@ -54,7 +54,7 @@ def test_a_killed_evaluation_goes_on_and_comes_to_the_same(tmp_path):
     cut.mkdir()
     with serve(delay_s=0.03, replies={"is ?1": "yes", "is ?2": "no", "is ?": "yes"}) as server:
         expected = evaluate(whole, RESPONSES, judge(server.base_url))
-        asked = len(server.records)
+        asked = len({record.key for record in server.records})
         command = [sys.executable, "-m", "tests.evaluation.evaluate_toy", str(cut), server.base_url]
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
         journal = cut / "out" / "judge.jsonl"
@@ -68,7 +68,8 @@ def test_a_killed_evaluation_goes_on_and_comes_to_the_same(tmp_path):
             file.write(b'{"id": "torn')
         before = len(server.records)
         results = evaluate(cut, RESPONSES, judge(server.base_url))
-        assert len(server.records) - before == asked - kept
+        # one that was on its way when the process died may arrive late, and is asked again
+        assert len({record.key for record in server.records[before:]}) == asked - kept
     assert without_seconds(whole, expected) == without_seconds(cut, results).replace(str(cut), str(whole))
     tables = [(folder / "out" / "table.md").read_text().replace(str(folder), "") for folder in (whole, cut)]
     assert tables[0] == tables[1]
