@@ -20,8 +20,21 @@ def operands(n: int, D: int, V: int, scale: Scale) -> tuple[Tensor, Tensor, Tens
 
 
 def times(runs: Mapping[str, Callable[[], object]], scale: Scale) -> dict[str, list[float]]:
-    settle = torch.cuda.synchronize if scale.device == "cuda" else lambda: None
+    settle = _settle_on(scale)
     return time_in_turns(runs, rounds=scale.rounds, min_timing_s=0.005, clock=time.perf_counter, settle=settle)
+
+
+def seconds_of(run: Callable[[], object], scale: Scale) -> float:
+    settle = _settle_on(scale)
+    settle()
+    begin = time.perf_counter()
+    run()
+    settle()
+    return time.perf_counter() - begin
+
+
+def _settle_on(scale: Scale) -> Callable[[], None]:
+    return torch.cuda.synchronize if scale.device == "cuda" else lambda: None
 
 
 def all_ms(seconds: dict[str, list[float]]) -> Row:

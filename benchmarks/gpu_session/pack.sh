@@ -18,7 +18,7 @@ benchmarks/gpu_session/build.sh
 git describe --always --dirty > COMMIT
 trap 'rm -f COMMIT' EXIT
 {
-  git ls-files -- benchmarks kernels srpo_fast tests/__init__.py tests/conftest.py tests/ops CMakeLists.txt pyproject.toml LICENSE README.md
+  git ls-files -- benchmarks configs kernels srpo_fast tests/conftest.py tests/ops CMakeLists.txt pyproject.toml LICENSE README.md
   find "$wheels" kernels/srpo_kernels -name '*.whl' -o -name 'libsrpo_*.so'
   echo COMMIT
 } | tar --create --gzip --file "$file" --files-from -

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu_session import copies, correctness, heads, kernels, suite, update
+from benchmarks.gpu_session import attention, copies, correctness, heads, kernels, suite, update
 from benchmarks.gpu_session.journal import Journal, Row
 from benchmarks.gpu_session.scale import Scale, full, tiny
 from benchmarks.machine import machine
@@ -19,7 +19,7 @@ SECTIONS: dict[str, Callable[[Scale], Iterator[Row]]] = {
     for section in (
         kernels.ceilings, correctness.correctness, kernels.linear, kernels.row_kernels, kernels.accumulate,
         kernels.graphs, copies.sync, heads.head, heads.head_compiled, heads.head_of_65536_rows, heads.head_profile,
-        update.attention, update.update_3b, update.update_7b, suite.suite,
+        attention.attention, update.update_3b, update.update_7b, suite.suite,
     )
 }  # fmt: skip
 

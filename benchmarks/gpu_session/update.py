@@ -1,22 +1,24 @@
-"""Sections: policy updates of random models of published shapes, and the attention they rest on.
+"""Sections: policy updates of random models of published shapes.
 
 srpo_fast needs packages that the machine may lack; it is imported within, so that other sections do without.
 """
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from benchmarks.gpu_session.journal import Row
 from benchmarks.gpu_session.kernel_times import kernel_times
+from benchmarks.gpu_session.operands import seconds_of
 from benchmarks.gpu_session.scale import Scale
+from benchmarks.memory import extra_bytes
 
 if TYPE_CHECKING:
+    from srpo_fast.config import Config
     from srpo_fast.model_shape import ModelShape
     from srpo_fast.packing import PackedBatch
     from srpo_fast.policy import Policy
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 BYTES_A_WEIGHT = 18  # bf16 weights, fp32 gradients, masters and both moments
 SHARE = 0.8  # of the GPU's memory for these; activations, logits and the vision tower have the rest
 UPDATES = 5
+ROOT = Path(__file__).parents[2]
 
 
 def update_3b(scale: Scale) -> Iterator[Row]:
@@ -35,28 +38,63 @@ def update_7b(scale: Scale) -> Iterator[Row]:
 
 
 def _update(model: str, scale: Scale) -> Iterator[Row]:
-    """Seconds of the vision tower, of both passes and of the optimizer, memory, FLOP/s; then the kernels of each."""
-    from srpo_fast.config import LossConfig, OptimizerConfig
+    """Memory beside what `srpo estimate` predicts; seconds of the vision tower, both passes and the optimizer; FLOP/s;
+    then the kernels of each."""
     from srpo_fast.loss import objective_of, srpo_loss
 
-    shape = _shape(model, scale)
+    shape, config = _shape(model, scale), _config(scale)
     policy = _policy(shape, scale)
-    policy.new_optimizer(OptimizerConfig())
-    yield {"model": model, "layers": shape.text.layers, "allocated_bytes": _allocated(scale)}
-    batch, loss = _batch(shape, scale), srpo_loss(objective_of(LossConfig()))
+    held = {"weights and gradients": _allocated(scale)}
+    policy.new_optimizer(config.optimizer)
+    batch, loss = _batch(shape, scale), srpo_loss(objective_of(config.loss))
     parts: dict[str, Callable[[], object]] = {
         "vision": lambda: policy.vision.encode(batch.image_prompts),
         "passes": lambda: policy.forward_backward(batch, loss),  # the vision tower included
         "optimizer": lambda: policy.step(1e-6),
     }
+    yield {"model": model, "layers": shape.text.layers, "held_bytes": held}
     for name, run in parts.items():
-        yield {"first": name, "s": _seconds(run, scale)}  # compiles
+        yield {"first": name, "s": seconds_of(run, scale)}  # compiles
+    held["optimizer"] = _allocated(scale) - held["weights and gradients"]
+    extra = {name: extra_bytes(run, scale.device) for name, run in parts.items()}
+    yield {"held_bytes": held, "extra_bytes": extra, "predicted_bytes": _predicted(shape, config, scale)}
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for name, run in list(parts.items()) * UPDATES:
-        seconds[name].append(_seconds(run, scale))
+        seconds[name].append(seconds_of(run, scale))
     yield _result(shape, scale, seconds)
     for name, run in parts.items():
         yield from ({"part": name, **row} for row in kernel_times(run))
+
+
+def _config(scale: Scale) -> "Config":
+    from srpo_fast.config import load_config
+
+    case = scale.updated
+    return load_config(
+        ROOT / "configs/embedded.yaml", [f"model.dtype={case.dtype}", f"model.recompute={case.recompute}"]
+    )
+
+
+def _predicted(shape: "ModelShape", config: "Config", scale: Scale) -> Row:
+    """As estimate_check compares it on a CPU."""
+    from srpo_fast.estimate import memory
+    from srpo_fast.estimate.assumptions import assume
+    from srpo_fast.estimate.gpus import GPUS
+    from srpo_fast.estimate.job import MicroBatchSize, make_job
+
+    on_cpu, case = scale.device == "cpu", scale.updated
+    job = make_job(
+        config, shape, GPUS["cpu" if on_cpu else "h100"], 1, 1.0, assume(config, shape.vision, [], is_cpu=on_cpu)
+    )
+    tokens = case.sequences * (case.prompt_tokens + case.completion_tokens)
+    rows = case.sequences * case.completion_tokens
+    resident = memory.resident(job, 0)
+    return {
+        "weights and gradients": sum(resident[name] for name in ("policy weights", "vision tower", "gradients")),
+        "optimizer": resident["optimizer"],
+        "passes": memory.forward_backward(job, 0, MicroBatchSize(tokens=tokens, loss_rows=rows, padded_tokens=tokens)),
+        "optimizer's step": memory.optimizer_step(job, 0),
+    }
 
 
 def _result(shape: "ModelShape", scale: Scale, seconds: dict[str, list[float]]) -> Row:
@@ -71,7 +109,6 @@ def _result(shape: "ModelShape", scale: Scale, seconds: dict[str, list[float]]) 
         "tokens": case.sequences * length, "patches": case.sequences * case.image_side**2,
         "recompute": case.recompute, "seconds": seconds, "flops": work,
         "passes_flops_per_s": work / (passes - vision), "update_flops_per_s": work / (passes + optimizer),
-        "peak_bytes": torch.cuda.max_memory_allocated() if scale.device == "cuda" else 0,
     }  # fmt: skip
 
 
@@ -123,58 +160,6 @@ def _batch(shape: "ModelShape", scale: Scale) -> "PackedBatch":
         tokens_per_micro_batch=case.sequences * (case.prompt_tokens + case.completion_tokens),
         flops=UpdateFlops(shape=shape, train_vision=False),
     )  # fmt: skip
-
-
-def attention(scale: Scale) -> Iterator[Row]:
-    """torch's varlen kernel, with fewer key heads than queries: against fp32 and padding, and its FLOP/s."""
-    from srpo_fast.policy.attention import padded_attention, torch_flash_attention
-
-    attend = torch_flash_attention if scale.device == "cuda" else padded_attention
-    ragged = _packing([n * scale.checked_rows // 8 + 1 for n in range(1, 5)], scale)
-    query, key, value = (_heads(ragged, heads, scale) for heads in (28, 4, 4))
-    found, true = (
-        _with_gradients(operation, [x.to(dtype) for x in (query, key, value)], ragged)
-        for operation, dtype in ((attend, scale.dtype), (padded_attention, torch.float32))
-    )
-    errors = [float((f.float() - t).abs().max() / t.abs().max()) for f, t in zip(found, true, strict=True)]
-    yield {"attend": attend.__name__, "errors": dict(zip(("output", "dquery", "dkey", "dvalue"), errors, strict=True))}
-    length = scale.tokens[0] // 2
-    even = _packing([length] * 8, scale)
-    inputs = [_heads(even, heads, scale) for heads in (28, 4, 4)]
-    spent = [_seconds(lambda: _with_gradients(attend, inputs, even), scale) for _ in range(UPDATES)]
-    flops = 3.5 * 4 * 8 * 28 * 128 * length**2 / 2  # backward: five products of which two are the forward's
-    yield {"attend": attend.__name__, "sequences": 8, "length": length, "s": min(spent), "per_s": flops / min(spent)}
-
-
-def _packing(lengths: list[int], scale: Scale) -> Any:
-    from srpo_fast.policy.attention import Packing
-
-    bounds = torch.tensor([0, *lengths], device=scale.device).cumsum(0).int()
-    return Packing(
-        qkv_format="thd", cu_seqlens_q=bounds, cu_seqlens_kv=bounds, max_seqlen_q=max(lengths),
-        max_seqlen_kv=max(lengths),
-    )  # fmt: skip
-
-
-def _heads(packing: Any, heads: int, scale: Scale) -> torch.Tensor:
-    return torch.randn(int(packing.cu_seqlens_q[-1]), heads, 128, device=scale.device).to(scale.dtype)
-
-
-def _with_gradients(attend: Callable[..., torch.Tensor], inputs: list[torch.Tensor], packing: Any) -> list[Any]:
-    """[output, dquery, dkey, dvalue]; the loss weighs the outputs by themselves."""
-    leaves = [x.detach().requires_grad_() for x in inputs]
-    output = attend(*leaves, packing, 128**-0.5)
-    output.backward(output.detach())
-    return [output.detach(), *(leaf.grad for leaf in leaves)]
-
-
-def _seconds(run: Callable[[], object], scale: Scale) -> float:
-    settle = torch.cuda.synchronize if scale.device == "cuda" else lambda: None
-    settle()
-    begin = time.perf_counter()
-    run()
-    settle()
-    return time.perf_counter() - begin
 
 
 def _allocated(scale: Scale) -> int:
