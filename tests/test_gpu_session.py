@@ -12,6 +12,7 @@ import torch
 from benchmarks.gpu_session.__main__ import run_plan
 from benchmarks.gpu_session.journal import Journal
 from benchmarks.gpu_session.plan import PLAN, Section, limit
+from benchmarks.gpu_session.scale import full
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,6 +76,14 @@ def test_a_section_may_take_longer_than_reckoned_but_not_all_that_is_left():
     section = Section(name="any", seconds=50)
     assert limit(section, left=500) == 130
     assert limit(section, left=60) == 60
+
+
+def test_the_full_session_is_of_the_sizes_that_are_promised():
+    scale = full()
+    assert (scale.long_head.tokens, scale.long_head.response_share) == (65_536, 1.0)
+    assert {workload.dtype for workload in (*scale.heads, scale.long_head)} == {torch.bfloat16}
+    assert all((ROOT / test).is_file() for test in scale.suite if test.endswith(".py"))
+    assert sum(section.seconds for section in PLAN[:9]) < 9 * 60  # up to the longest head in one call
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
