@@ -54,9 +54,8 @@ def _heads(packing: "Packing", heads: int, scale: Scale) -> Tensor:
     return torch.randn(int(packing.cu_seqlens_q[-1]), heads, 128, device=scale.device).to(scale.dtype)
 
 
-def _with_gradients(attend: Callable[..., Tensor], inputs: list[Tensor], packing: "Packing") -> list[Tensor | None]:
+def _with_gradients(attend: Callable[..., Tensor], inputs: list[Tensor], packing: "Packing") -> list[Tensor]:
     """[output, dquery, dkey, dvalue]; the loss weighs the outputs by themselves."""
     leaves = [x.detach().requires_grad_() for x in inputs]
     output = attend(*leaves, packing, 128**-0.5)
-    output.backward(output.detach())
-    return [output.detach(), *(leaf.grad for leaf in leaves)]
+    return [output.detach(), *torch.autograd.grad(output, leaves, output.detach())]

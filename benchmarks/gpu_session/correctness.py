@@ -1,6 +1,6 @@
 """Section: every kernel and product that only a GPU runs as it is, on sizes of real models, against fp64."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 
 import torch
@@ -59,16 +59,19 @@ def _error_of_sum(hidden: Tensor, logits: Tensor, scale: Scale) -> float:
 
 def _error_of_mrope(scale: Scale) -> float:
     """Of turned queries and keys, and of their gradients."""
-    turned = []
     given = [torch.randn(scale.checked_rows, heads, 128, device=scale.device).to(scale.dtype) for heads in (28, 4)]
     angles = torch.randn(scale.checked_rows, 1, 128, device=scale.device)
-    cos, sin = angles.cos().to(scale.dtype), angles.sin().to(scale.dtype)
-    for operation, exact in ((mrope, False), (reference.mrope, True)):
-        inputs = [(x.double() if exact else x.clone()).requires_grad_() for x in given]
-        outputs = operation(*inputs, *((cos.double(), sin.double()) if exact else (cos, sin)))
-        sum((output.double() * x.detach().double()).sum() for output, x in zip(outputs, inputs, strict=True)).backward()
-        turned.append([*(output.detach() for output in outputs), *(x.grad for x in inputs)])
-    return max(_error(found, true) for found, true in zip(*turned, strict=True))
+    given += [angles.cos().to(scale.dtype), angles.sin().to(scale.dtype)]
+    found, true = _turned(mrope, *given), _turned(reference.mrope, *(x.double() for x in given))
+    return max(_error(f, t) for f, t in zip(found, true, strict=True))
+
+
+def _turned(operation: Callable[..., tuple[Tensor, Tensor]], *given: Tensor) -> list[Tensor]:
+    """[query, key, dquery, dkey]; each output is weighed by its input."""
+    query, key, cos, sin = given
+    leaves = query.detach().requires_grad_(), key.detach().requires_grad_()
+    outputs = operation(*leaves, cos, sin)
+    return [*(output.detach() for output in outputs), *torch.autograd.grad(outputs, leaves, (query, key))]
 
 
 def _error(found: Tensor, true: Tensor) -> float:

@@ -46,9 +46,10 @@ def _update(model: str, scale: Scale) -> Iterator[Row]:
     policy = _policy(shape, scale)
     held = {"weights and gradients": _allocated(scale)}
     policy.new_optimizer(config.optimizer)
-    batch, loss = _batch(shape, scale), srpo_loss(objective_of(config.loss))
+    batch, loss, tower = _batch(shape, scale), srpo_loss(objective_of(config.loss)), policy.vision
+    assert tower is not None
     parts: dict[str, Callable[[], object]] = {
-        "vision": lambda: policy.vision.encode(batch.image_prompts),
+        "vision": lambda: tower.encode(batch.image_prompts),
         "passes": lambda: policy.forward_backward(batch, loss),  # the vision tower included
         "optimizer": lambda: policy.step(1e-6),
     }

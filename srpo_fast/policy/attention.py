@@ -66,7 +66,7 @@ def torch_flash_attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, sca
     from torch.nn.attention.varlen import varlen_attn
 
     # torch 2.11 takes fewer key heads without being told to
-    grouped = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
+    grouped: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
     return varlen_attn(
         q, k, v, packing.cu_seqlens_q, packing.cu_seqlens_kv, packing.max_seqlen_q, packing.max_seqlen_kv,
         scale=scale, window_size=(-1, 0), **grouped,
