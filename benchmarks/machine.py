@@ -3,22 +3,26 @@
 import os
 import platform
 import re
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
+_ROOT = Path(__file__).parents[1]
+
 
 def machine() -> dict[str, str | bool | int]:
     """What a measurement was made with: processor, versions, commit, time."""
 
     def git(*arguments: str) -> str:
-        result = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-        )
+        if shutil.which("git") is None:
+            return ""
+        result = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False)
         return result.stdout.strip()
 
+    packed = _ROOT / "COMMIT"  # where there is no repository: benchmarks/gpu_session/pack.sh wrote it
     return {
         "kind": machine_kind(),
         "cpu": _cpu_name(),
@@ -27,7 +31,7 @@ def machine() -> dict[str, str | bool | int]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "commit": git("rev-parse", "--short", "HEAD"),
+        "commit": packed.read_text().strip() if packed.exists() else git("rev-parse", "--short", "HEAD"),
         "is_dirty": bool(git("status", "--porcelain")),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from srpo_fast.batch import MicroBatch
+from srpo_fast.policy.attention import Packing, torch_flash_attention
 from srpo_fast.policy.rows import AttentionSpans, attention_spans, empty_like, loss_rows_of_rank, share_of_rank
 from tests.policy_case import make_sequences, packer
 
@@ -126,3 +127,17 @@ def test_an_empty_micro_batch_has_one_token_and_no_loss(batch):
     for name in ("loss_rows", "labels", "token_weights", "rollout_logprobs", "image_rows", "feature_rows"):
         assert len(getattr(empty, name)) == 0
     assert empty.row_offsets[-1] == 0
+
+
+def test_torchs_attention_kernel_is_called_as_its_version_wants(monkeypatch):
+    """torch 2.13 has to be told that there are fewer key heads; 2.11 cannot be, and takes them."""
+    bounds = torch.tensor([0, 5, 12], dtype=torch.int32, device="meta")
+    packing = Packing(qkv_format="thd", cu_seqlens_q=bounds, cu_seqlens_kv=bounds, max_seqlen_q=7, max_seqlen_kv=7)
+    query, key = torch.empty(12, 4, 16, device="meta"), torch.empty(12, 2, 16, device="meta")
+    assert torch_flash_attention(query, key, key, packing, 0.25).shape == query.shape
+
+    def of_torch_2_11(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size):
+        return query
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", of_torch_2_11)
+    assert torch_flash_attention(query, key, key, packing, 0.25) is query

@@ -6,21 +6,30 @@ from torch import Tensor
 from benchmarks.ops.variants import Step
 from benchmarks.ops.workloads import OBJECTIVE, HeadCase
 from srpo_kernels import reference
+from srpo_kernels.reference.head import chosen_rows
 from srpo_kernels.vocab_shard import VocabShard
+
+ROWS_AT_ONCE = 1_024  # fp64 logits of a whole batch of a large model would not fit
 
 # of the largest element: a few fp32 roundings; in bf16 the logits of other libraries are rounded, 2^-8 of each
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
 
 
 def true_step(case: HeadCase) -> Step:
+    """In runs of rows: the objective is one of tokens, whose loss adds up."""
     hidden, weight = case.hidden.double().requires_grad_(), case.weight.double().requires_grad_()
-    found = reference.srpo_head(
-        hidden, weight, case.loss_rows, case.labels, case.rows, objective=OBJECTIVE, vocab=VocabShard()
-    )
-    found.loss.backward()
+    rows, loss_rows, labels = case.rows, case.loss_rows, case.labels
+    loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
+    for some in torch.arange(len(labels), device=hidden.device).split(ROWS_AT_ONCE):
+        found = reference.srpo_head(
+            hidden, weight, loss_rows[some], labels[some], chosen_rows(rows, some), objective=OBJECTIVE,
+            vocab=VocabShard(),
+        )  # fmt: skip
+        found.loss.backward()
+        loss += found.loss.detach()
     assert hidden.grad is not None
     assert weight.grad is not None
-    return Step(loss=found.loss.detach(), dhidden=hidden.grad, dweight=weight.grad)
+    return Step(loss=loss, dhidden=hidden.grad, dweight=weight.grad)
 
 
 def wrong_by(step: Step, truth: Step, dtype: torch.dtype) -> str | None:

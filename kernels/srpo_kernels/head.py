@@ -33,13 +33,13 @@ def srpo_head(
     rows.check(len(loss_rows))
     operations = operations_for(hidden.device)
 
-    def terms_of(where: Tensor | slice, chosen: ObjectiveRows) -> ObjectiveTerms:
-        head = _head_rows(hidden, weight, loss_rows[where], labels[where], vocab, operations)
+    def terms_of(where: Tensor | slice, chosen: ObjectiveRows, dead: Tensor | None = None) -> ObjectiveTerms:
+        head = _head_rows(hidden, weight, loss_rows[where], labels[where], dead, vocab, operations)
         return _objective_terms(hidden, weight, weight_grad, head, chosen, objective)
 
     if operations.kept_rows is None:
         live = live_rows(rows, objective)
-        terms = terms_of(slice(None), replace(rows, token_weights=rows.token_weights.where(live, 0.0)))
+        terms = terms_of(slice(None), replace(rows, token_weights=rows.token_weights.where(live, 0.0)), ~live)
         return _output(terms, lambda values: values.where(live, 0.0))
     rows.check_offsets(len(loss_rows))
     kept = operations.kept_rows(rows, objective)
@@ -56,8 +56,8 @@ def cross_entropy_head(
     """As the twin, in three products a chunk."""
     operations = operations_for(hidden.device)
 
-    def terms_of(where: Tensor | slice) -> ObjectiveTerms:
-        head = _head_rows(hidden, weight, loss_rows[where], labels[where], vocab, operations)
+    def terms_of(where: Tensor | slice, dead: Tensor | None = None) -> ObjectiveTerms:
+        head = _head_rows(hidden, weight, loss_rows[where], labels[where], dead, vocab, operations)
         weights = token_weights[where]
         return evaluate(
             hidden, weight, weight_grad, head, lambda statistics, chunk: _cross_entropy(statistics, weights[chunk]),
@@ -66,7 +66,7 @@ def cross_entropy_head(
 
     counts = token_weights != 0
     if operations.kept_rows is None:
-        return _output(terms_of(slice(None)), lambda values: values.where(counts, 0.0))
+        return _output(terms_of(slice(None), ~counts), lambda values: values.where(counts, 0.0))
     kept = counts.nonzero().flatten()
     return _output(terms_of(kept), lambda values: values.new_zeros(len(loss_rows)).index_copy_(0, kept, values))
 
@@ -76,19 +76,21 @@ def head_logprobs(
     hidden: Tensor, weight: Tensor, loss_rows: Tensor, labels: Tensor, *, vocab: VocabShard
 ) -> tuple[Tensor, Tensor]:
     """As the twin, in one product a chunk."""
-    head = _head_rows(hidden, weight, loss_rows, labels, vocab, operations_for(hidden.device))
+    head = _head_rows(hidden, weight, loss_rows, labels, None, vocab, operations_for(hidden.device))
     found = reference.merge_statistics(statistics_pass(head))
     return found.logprobs, found.entropy
 
 
 def _head_rows(
-    hidden: Tensor, weight: Tensor, rows: Tensor, labels: Tensor, vocab: VocabShard, operations: RowOperations
-) -> HeadRows:
+    hidden: Tensor, weight: Tensor, rows: Tensor, labels: Tensor, dead: Tensor | None, vocab: VocabShard,
+    operations: RowOperations,
+) -> HeadRows:  # fmt: skip
     assert hidden.dtype == weight.dtype, (hidden.dtype, weight.dtype)
     operand = weight.detach().to(operand_dtype(weight))
     return HeadRows(
-        hidden=hidden.detach(), weight=operand, rows=rows, labels=labels, vocab=vocab, operations=operations
-    )
+        hidden=hidden.detach(), weight=operand, rows=rows, labels=labels, dead=dead, vocab=vocab,
+        operations=operations,
+    )  # fmt: skip
 
 
 def _objective_terms(
@@ -137,11 +139,11 @@ def _metrics(terms: ObjectiveTerms, rows: ObjectiveRows, objective: Objective) -
 
 def _cross_entropy(statistics: Tensor, weights: Tensor) -> ObjectiveTerms:
     found = reference.merge_statistics(statistics)
-    slopes = -weights.to(found.logprobs.dtype)
+    slopes, counts = -weights.to(found.logprobs.dtype), weights != 0
     return ObjectiveTerms(
         logprobs=found.logprobs, entropy=found.entropy, log_normalizer=found.log_normalizer, dlogprobs=slopes,
-        dentropy=torch.zeros_like(slopes), loss=(slopes * found.logprobs).sum(),
-        metrics={"tokens": (weights != 0).sum().to(slopes.dtype)},
+        dentropy=torch.zeros_like(slopes), loss=(slopes * found.logprobs.where(counts, 0.0)).sum(),
+        metrics={"tokens": counts.sum().to(slopes.dtype)},
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ class HeadRows:
     weight: Tensor  # [V_tp, D] of operand_dtype
     rows: Tensor  # [K] int64
     labels: Tensor  # [K] int64 token ids
+    dead: Tensor | None  # [K] bool, rows that only keep their place: their states, which may be NaN, are read as 0
     vocab: VocabShard
     operations: RowOperations
 
@@ -38,7 +39,10 @@ class HeadRows:
 
     def states(self, where: slice | Tensor) -> Tensor:
         """[n, D] of operand_dtype."""
-        return self.hidden.index_select(0, self.rows[where]).to(self.weight.dtype)
+        states = self.hidden.index_select(0, self.rows[where])
+        if self.dead is not None:
+            states.masked_fill_(self.dead[where][:, None], 0)
+        return states.to(self.weight.dtype)
 
     def logits_buffer(self, count: int) -> Tensor:
         """[n, V_tp] for the largest chunk of `count` rows."""

@@ -104,8 +104,8 @@ def srpo_objective(
         old_logprobs: [R], of the policy when the step began; `logprobs` itself in the first update. No gradient.
         rollout_logprobs: [R], reported by the engine.
         advantages: [R].
-        token_weights: [R], each token's share in the global loss. A row of weight 0 is padding: it counts in no
-            metric, and in the sums over its sequence only.
+        token_weights: [R], each token's share in the global loss. A row of weight 0 is padding: whatever it holds, NaN
+            included, it has no loss, no gradient and no metric, and counts in the sums over its sequence only.
         row_offsets: [S + 1] int, rows row_offsets[s] to row_offsets[s + 1] are those of sequence s; it covers all rows.
         ref_logprobs: [R], of the reference policy; required if kl_coef > 0, unread else. No gradient.
         entropy: [R] nats, of the current policy; differentiable and required if entropy_coef > 0, else only measured.
@@ -119,14 +119,21 @@ def srpo_objective(
         `entropy`: H_t, if given; `kl`: k_t, if kl_coef > 0.
     """
     _check_terms(objective, ref_logprobs, entropy)
+    counts = token_weights != 0
+
+    def counted(values: Tensor) -> Tensor:
+        """Before anything bends them: the slope of a bend at NaN is NaN, and 0 times that is too."""
+        return values.where(counts, 0.0)
+
     old_logprobs = old_logprobs.detach()
-    ratio = _bounded(_LOG_RATIOS[objective.ratio](logprobs - old_logprobs, row_offsets)).exp()
-    gain, clipped_low, clipped_high = _SURROGATES[objective.surrogate](ratio, logprobs, advantages, objective)
+    ratio = _bounded(counted(_LOG_RATIOS[objective.ratio](logprobs - old_logprobs, row_offsets))).exp()
+    gain, clipped_low, clipped_high = _SURROGATES[objective.surrogate](
+        ratio, counted(logprobs), counted(advantages), objective
+    )
     mismatch = old_logprobs - rollout_logprobs
-    correction = _CORRECTIONS[objective.importance](mismatch, row_offsets, objective)
+    correction = counted(_CORRECTIONS[objective.importance](mismatch, row_offsets, objective))
     loss = -(token_weights * correction * gain).sum()
 
-    counts = token_weights != 0
     metrics = {
         "tokens": counts.to(loss.dtype),
         "clipped_low": clipped_low.to(loss.dtype),
@@ -137,12 +144,12 @@ def srpo_objective(
     }
     if objective.kl_coef > 0:
         assert ref_logprobs is not None
-        kl = _KLS[objective.kl](_bounded(ref_logprobs.detach() - logprobs))
+        kl = _KLS[objective.kl](_bounded(counted(ref_logprobs.detach() - logprobs)))
         loss = loss + objective.kl_coef * (token_weights * kl).sum()
         metrics["kl"] = kl
     if entropy is not None:
         if objective.entropy_coef > 0:
-            loss = loss - objective.entropy_coef * (token_weights * entropy).sum()
+            loss = loss - objective.entropy_coef * (token_weights * counted(entropy)).sum()
         metrics["entropy"] = entropy
     return loss, _over_rows(metrics, ratio, counts)
 

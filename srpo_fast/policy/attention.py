@@ -8,6 +8,7 @@ sequence's queries are the last of its keys.
 import math
 from dataclasses import dataclass
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 import torch
@@ -64,9 +65,11 @@ def torch_flash_attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, sca
     """The same with the kernel that comes with torch, where flash-attn is not installed."""
     from torch.nn.attention.varlen import varlen_attn
 
+    # torch 2.11 takes fewer key heads without being told to
+    grouped: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
     return varlen_attn(
         q, k, v, packing.cu_seqlens_q, packing.cu_seqlens_kv, packing.max_seqlen_q, packing.max_seqlen_kv,
-        scale=scale, window_size=(-1, 0), enable_gqa=True,
+        scale=scale, window_size=(-1, 0), **grouped,
     )  # fmt: skip
 
 

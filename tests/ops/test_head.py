@@ -106,6 +106,29 @@ def test_rows_without_weight_have_no_gradient_and_count_nowhere(name):
     check(case, OBJECTIVES[name], **FP32)
 
 
+@pytest.mark.usefixtures("path", "chunks_of_four")
+@pytest.mark.parametrize("name", [name for name, objective in OBJECTIVES.items() if objective.ratio == "token"])
+def test_whatever_rows_without_weight_hold_they_change_nothing(name):
+    case = make_case()
+    padding = case.rows.token_weights == 0
+    spoilt = with_nan(case, padding)
+    if OBJECTIVES[name].importance == "sequence_mask":  # whole sequences are weighed with the padding in them
+        rows = replace(spoilt.rows, old_logprobs=case.rows.old_logprobs, rollout_logprobs=case.rows.rollout_logprobs)
+        spoilt = replace(case, rows=rows)
+    expected = srpo_results(srpo_head, case, OBJECTIVES[name])
+    for head in (srpo_head, reference.srpo_head):
+        assert_agree(srpo_results(head, spoilt, OBJECTIVES[name]), expected, **FP32)
+
+
+def with_nan(case: HeadCase, padding: torch.Tensor) -> HeadCase:
+    """In states and every field of these rows [R] bool but their weights."""
+    hidden = case.hidden.clone()
+    hidden[case.loss_rows[padding]] = torch.nan
+    fields = ("rollout_logprobs", "old_logprobs", "ref_logprobs", "advantages")
+    rows = {name: getattr(case.rows, name).masked_fill(padding, torch.nan) for name in fields}
+    return replace(case, hidden=hidden, rows=replace(case.rows, **rows))
+
+
 @pytest.mark.usefixtures("path")
 def test_a_ratio_at_the_edge_of_the_clip_has_the_specified_gradient():
     """Logits of 0 have log-probs without rounding, and both versions then the same ratio in fp32."""
@@ -150,6 +173,7 @@ def test_hidden_states_may_be_strided():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_cross_entropy(dtype):
     case = make_case(dtype=dtype, temperature=0.8)
+    case = with_nan(case, case.rows.token_weights == 0)
     found, expected = (
         results(
             lambda hidden, weight, c=c, head=head: head(

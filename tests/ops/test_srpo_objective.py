@@ -355,16 +355,17 @@ def test_beyond_the_bound_a_ratio_is_constant():
     assert gradient == pytest.approx([math.exp(edge - 1), 0.0])
 
 
+@pytest.mark.parametrize("held", [-9.0, math.nan, math.inf])
 @pytest.mark.parametrize("objective", VARIANTS, ids=named)
-def test_rows_of_weight_zero_count_nowhere(objective):
-    given, entropy = columns(4), torch.rand(5).double()
+def test_rows_of_weight_zero_count_nowhere_whatever_they_hold(objective, held):
+    given, entropy = columns(4), torch.rand(4).double()
     logprobs = 0.3 * torch.randn(4).double()
-    alone = evaluate(objective, logprobs, **given, offsets=[0, 1, 4], entropy=entropy[:4])
-    padded = {name: torch.cat([value, torch.zeros(1)]) for name, value in given.items()}
-    padded |= {"old": torch.cat([given["old"], f64(-9.0)])}
+    alone = evaluate(objective, logprobs, **given, offsets=[0, 1, 4], entropy=entropy)
+    padded = {name: torch.cat([value, f64(0.0 if name == "weights" else held)]) for name, value in given.items()}
     loss, gradient, metrics = evaluate(
-        objective, torch.cat([logprobs, f64(0.5)]), **padded, offsets=[0, 1, 4, 5], entropy=entropy
-    )
+        objective, torch.cat([logprobs, f64(held)]), **padded, offsets=[0, 1, 4, 5],
+        entropy=torch.cat([entropy, f64(held)]),
+    )  # fmt: skip
     assert loss == pytest.approx(alone[0], abs=1e-12)
     assert gradient == pytest.approx([*alone[1], 0.0], abs=1e-12)
     assert metrics == pytest.approx(alone[2], abs=1e-12)

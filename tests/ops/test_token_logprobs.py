@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from srpo_kernels.reference import vocab_parallel_token_logprobs, vocab_parallel_token_logprobs_and_entropy
+from srpo_kernels import VocabShard
+from srpo_kernels.reference import token_logprobs_and_entropy
 
 SHAPES = [(1, 7), (17, 781), (3, 5000)]  # one row; ragged; a wide row
 BANNED = torch.tensor([5, 0])
@@ -36,9 +37,8 @@ def test_matches_log_softmax_in_float64(R, V, dtype, temperature, banned_ids):
     expected_entropy = -(distribution.exp() * distribution).sum(-1)
     torch.autograd.backward([expected, expected_entropy], [dlogprobs.double(), dentropy.double()])
 
-    logprobs, entropy = vocab_parallel_token_logprobs_and_entropy(
-        logits, labels, temperature=temperature, banned_ids=banned_ids
-    )
+    vocab = VocabShard(temperature=temperature, banned_columns=banned_ids)
+    logprobs, entropy = token_logprobs_and_entropy(logits, labels, vocab=vocab)
     torch.autograd.backward([logprobs, entropy], [dlogprobs.to(logprobs.dtype), dentropy.to(logprobs.dtype)])
 
     assert logprobs.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
@@ -48,13 +48,11 @@ def test_matches_log_softmax_in_float64(R, V, dtype, temperature, banned_ids):
         logits.grad.double(), exact_logits.grad, atol=1e-6, rtol=8e-3 if dtype == torch.bfloat16 else 1e-5
     )
     torch.testing.assert_close(entropy.double(), expected_entropy.detach(), atol=1e-5, rtol=1e-5)
-    alone = vocab_parallel_token_logprobs(logits, labels, temperature=temperature, banned_ids=banned_ids)
-    assert torch.equal(alone, logprobs)
 
 
 def test_hand_computed_three_tokens():
     logits = torch.tensor([[0.0, math.log(2.0), math.log(5.0)]])  # probabilities 1/8, 2/8, 5/8
-    logprobs, entropy = vocab_parallel_token_logprobs_and_entropy(logits, torch.tensor([1]))
+    logprobs, entropy = token_logprobs_and_entropy(logits, torch.tensor([1]), vocab=VocabShard())
     assert logprobs.item() == pytest.approx(math.log(2 / 8))
     assert entropy.item() == pytest.approx(
         -(1 / 8 * math.log(1 / 8) + 2 / 8 * math.log(2 / 8) + 5 / 8 * math.log(5 / 8))
@@ -63,20 +61,21 @@ def test_hand_computed_three_tokens():
 
 def test_ban_comes_before_the_temperature_and_only_shifts_the_logit():
     logits = torch.tensor([[150.0, 60.0]])
-    banned = vocab_parallel_token_logprobs(logits, torch.tensor([0]), temperature=2.0, banned_ids=torch.tensor([0]))
+    vocab = VocabShard(temperature=2.0, banned_columns=torch.tensor([0]))
+    banned, _ = token_logprobs_and_entropy(logits, torch.tensor([0]), vocab=vocab)
     assert banned.item() == pytest.approx(-math.log1p(math.exp((60 - 50) / 2)))
 
 
 def test_logits_are_left_alone():
     logits = torch.randn(4, 9)
     before = logits.clone()
-    vocab_parallel_token_logprobs_and_entropy(logits, torch.arange(4), temperature=0.5, banned_ids=BANNED)
+    token_logprobs_and_entropy(logits, torch.arange(4), vocab=VocabShard(temperature=0.5, banned_columns=BANNED))
     assert torch.equal(logits, before)
 
 
 def test_huge_logits_and_masked_columns_stay_finite():
     logits = torch.tensor([[3e4, -3e4, -math.inf], [-3e4, -3e4, -math.inf]], requires_grad=True)
-    logprobs, entropy = vocab_parallel_token_logprobs_and_entropy(logits, torch.tensor([0, 1]))
+    logprobs, entropy = token_logprobs_and_entropy(logits, torch.tensor([0, 1]), vocab=VocabShard())
     (logprobs + entropy).sum().backward()
     assert logprobs.tolist() == pytest.approx([0.0, -math.log(2)], abs=2e-3)  # 3e4 in fp32 has steps of 2e-3
     assert entropy.tolist() == pytest.approx([0.0, math.log(2)], abs=2e-3)
@@ -86,22 +85,13 @@ def test_huge_logits_and_masked_columns_stay_finite():
 def test_gradcheck():
     logits = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0, 5, 2])
-    assert torch.autograd.gradcheck(
-        lambda x: vocab_parallel_token_logprobs(x, labels, temperature=0.8, banned_ids=torch.tensor([1])), logits
-    )
-
-
-def test_gradcheck_of_the_entropy():
-    logits = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
-    labels = torch.tensor([0, 5, 2])
-    assert torch.autograd.gradcheck(
-        lambda x: vocab_parallel_token_logprobs_and_entropy(x, labels, temperature=0.8), logits
-    )
+    vocab = VocabShard(temperature=0.8, banned_columns=torch.tensor([1]))
+    assert torch.autograd.gradcheck(lambda x: token_logprobs_and_entropy(x, labels, vocab=vocab), logits)
 
 
 def test_entropy_is_highest_and_flat_where_all_tokens_are_alike():
     logits = torch.zeros(1, 4, requires_grad=True)
-    _, entropy = vocab_parallel_token_logprobs_and_entropy(logits, torch.tensor([0]))
+    _, entropy = token_logprobs_and_entropy(logits, torch.tensor([0]), vocab=VocabShard())
     entropy.sum().backward()
     assert entropy.item() == pytest.approx(math.log(4))
     assert logits.grad is not None
@@ -110,9 +100,9 @@ def test_entropy_is_highest_and_flat_where_all_tokens_are_alike():
 
 def test_rejects_arguments_that_cannot_be_meant():
     with pytest.raises(ValueError, match="labels"):
-        vocab_parallel_token_logprobs(torch.randn(3, 6), torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
-        vocab_parallel_token_logprobs(torch.randn(3, 6), torch.zeros(3, dtype=torch.int64), temperature=0)
+        token_logprobs_and_entropy(torch.randn(3, 6), torch.zeros(4, dtype=torch.int64), vocab=VocabShard())
+    with pytest.raises(ValueError, match="a temperature above 0, got 0"):
+        VocabShard(temperature=0)
 
 
 def test_two_ranks_agree_with_one():

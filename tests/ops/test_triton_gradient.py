@@ -119,9 +119,8 @@ def test_statistics_objective_and_gradient_together_are_autograd(launched, ranks
         dim=1,
     )
     exact = logits.double().requires_grad_()
-    whole = replace(WARM, temperature=temperature)
-    logprobs, entropy = reference.vocab_parallel_token_logprobs_and_entropy(
-        exact, labels, temperature=temperature, banned_ids=whole.banned_columns
+    logprobs, entropy = reference.token_logprobs_and_entropy(
+        exact, labels, vocab=replace(WARM, temperature=temperature)
     )
     loss, _ = reference.srpo_objective(
         logprobs, rows.old_logprobs.double(), rows.rollout_logprobs.double(), rows.advantages.double(),

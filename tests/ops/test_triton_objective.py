@@ -122,6 +122,24 @@ def test_a_row_that_is_not_a_number_shows_in_loss_and_slope(launched, name):
     assert got.dlogprobs.isnan().nonzero().flatten().tolist() == [3]
 
 
+@pytest.mark.parametrize("name", ["dapo_entropy", "k1_icepop", "cispo_k3"])
+def test_padding_that_is_not_a_number_changes_nothing(launched, name):
+    statistics = make_statistics(1, 9)
+    rows = make_rows(reference.merge_statistics(statistics).logprobs)
+    padding = rows.token_weights == 0
+    clean = launched(triton_rows.objective_rows, statistics, rows, objective=OBJECTIVES[name])
+    held = {f: getattr(rows, f).masked_fill(padding, torch.nan) for f in ("advantages", "rollout_logprobs")}
+    held |= {f: getattr(rows, f).masked_fill(padding, torch.inf) for f in ("old_logprobs", "ref_logprobs")}
+    got, twin = both(launched, statistics.masked_fill(padding, torch.nan), replace(rows, **held), OBJECTIVES[name])
+    for terms in (got, twin):
+        assert (terms.dlogprobs[padding] == 0).all()
+        assert (terms.dentropy[padding] == 0).all()
+        torch.testing.assert_close(terms.dlogprobs.float(), clean.dlogprobs, rtol=3e-5, atol=1e-7)
+        torch.testing.assert_close(terms.loss.float(), clean.loss, rtol=3e-5, atol=1e-6)
+        for metric, value in terms.metrics.items():
+            torch.testing.assert_close(value.float(), clean.metrics[metric], rtol=1e-4, atol=2e-5, msg=metric)
+
+
 def test_no_rows_and_rows_of_padding_alone(launched):
     empty = make_statistics(1, 1)[..., :0]
     got = launched(triton_rows.objective_rows, empty, make_rows(torch.zeros(0)), objective=OBJECTIVES["k2"])

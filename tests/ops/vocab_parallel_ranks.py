@@ -1,11 +1,13 @@
 """Run under torchrun: each rank holds half of the vocabulary and prints its errors against one rank's result."""
 
 import json
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
 
-from srpo_kernels.reference import vocab_parallel_token_logprobs_and_entropy
+from srpo_kernels import VocabShard
+from srpo_kernels.reference import token_logprobs_and_entropy
 
 R, V = 23, 64
 TEMPERATURE = 0.7
@@ -19,14 +21,16 @@ def main() -> None:
     whole = (4 * torch.randn(R, V, dtype=torch.float64)).requires_grad_()
     labels = torch.randint(V, (R,))
     weights = torch.randn(R, dtype=torch.float64)
-    expected = vocab_parallel_token_logprobs_and_entropy(whole, labels, temperature=TEMPERATURE, banned_ids=BANNED)
+    vocab = VocabShard(temperature=TEMPERATURE, banned_columns=BANNED)
+    expected = token_logprobs_and_entropy(whole, labels, vocab=vocab)
     # as a loss with an entropy bonus has it
     (weights * expected[0] + weights.flip(0) * expected[1]).sum().backward()
 
     columns = slice(rank * V // size, (rank + 1) * V // size)
     shard = whole.detach()[:, columns].clone().requires_grad_()
-    logprobs, entropy = vocab_parallel_token_logprobs_and_entropy(
-        shard, labels, temperature=TEMPERATURE, banned_ids=BANNED, vocab_start=columns.start, group=dist.group.WORLD
+    mine = BANNED[(columns.start <= BANNED) & (columns.stop > BANNED)] - columns.start
+    logprobs, entropy = token_logprobs_and_entropy(
+        shard, labels, vocab=replace(vocab, start=columns.start, banned_columns=mine, group=dist.group.WORLD)
     )
     (weights * logprobs + weights.flip(0) * entropy).sum().backward()
 

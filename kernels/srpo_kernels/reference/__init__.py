@@ -16,10 +16,7 @@ from srpo_kernels.reference.rows import (
     row_statistics,
 )
 from srpo_kernels.reference.sync_copy import RowCopy, RowOrder, sync_copy
-from srpo_kernels.reference.token_logprobs import (
-    vocab_parallel_token_logprobs,
-    vocab_parallel_token_logprobs_and_entropy,
-)
+from srpo_kernels.reference.token_logprobs import token_logprobs_and_entropy
 
 __all__ = [
     "Distribution",
@@ -41,6 +38,5 @@ __all__ = [
     "srpo_head",
     "srpo_objective",
     "sync_copy",
-    "vocab_parallel_token_logprobs",
-    "vocab_parallel_token_logprobs_and_entropy",
+    "token_logprobs_and_entropy",
 ]

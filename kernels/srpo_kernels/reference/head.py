@@ -13,7 +13,7 @@ from torch import Tensor
 
 from srpo_kernels.objective import Objective, srpo_objective
 from srpo_kernels.objective_rows import ObjectiveRows
-from srpo_kernels.reference.token_logprobs import vocab_parallel_token_logprobs_and_entropy
+from srpo_kernels.reference.token_logprobs import token_logprobs_and_entropy
 from srpo_kernels.vocab_shard import VocabShard
 
 
@@ -108,11 +108,7 @@ def chosen_rows(rows: ObjectiveRows, kept: Tensor) -> ObjectiveRows:
 
 def _distribution(hidden: Tensor, weight: Tensor, labels: Tensor, vocab: VocabShard) -> tuple[Tensor, Tensor]:
     exact = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-    return vocab_parallel_token_logprobs_and_entropy(
-        hidden.to(exact) @ weight.to(exact).T, labels, temperature=vocab.temperature,
-        banned_ids=None if vocab.banned_columns is None else vocab.banned_columns + vocab.start,
-        vocab_start=vocab.start, group=vocab.group,
-    )  # fmt: skip
+    return token_logprobs_and_entropy(hidden.to(exact) @ weight.to(exact).T, labels, vocab=vocab)
 
 
 def _output(

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from srpo_kernels.objective import Objective, srpo_objective
 from srpo_kernels.objective_rows import ObjectiveRows, ObjectiveTerms
-from srpo_kernels.vocab_shard import BANNED_BIAS, VocabShard
+from srpo_kernels.reference.scores import label_scores, sampling_scores
+from srpo_kernels.vocab_shard import VocabShard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,16 +32,12 @@ def row_statistics(logits: Tensor, labels: Tensor, *, vocab: VocabShard) -> Tens
     labels: [n] int64 token ids; one that another rank holds has 0 as its x.
     Any shift is exact to rounding: a row of logits all near -200 or 200 has the statistics of one near 0.
     """
-    scores = _scores(logits, vocab)
+    scores = sampling_scores(logits, vocab)
     highest = scores.amax(-1)
     below = scores - highest[:, None]
     mass = below.exp()
-    columns = labels - vocab.start
-    is_here = (columns >= 0) & (columns < scores.shape[1])
-    label_scores = scores.gather(1, torch.where(is_here, columns, 0)[:, None]).squeeze(1)
-    return torch.stack(
-        [highest, mass.sum(-1), torch.where(mass > 0, mass * below, 0).sum(-1), label_scores.where(is_here, 0.0)]
-    )
+    moment = torch.where(mass > 0, mass * below, 0).sum(-1)
+    return torch.stack([highest, mass.sum(-1), moment, label_scores(scores, labels, vocab)])
 
 
 def linear_statistics(hidden: Tensor, weight: Tensor, labels: Tensor, *, vocab: VocabShard) -> Tensor:
@@ -51,14 +48,14 @@ def linear_statistics(hidden: Tensor, weight: Tensor, labels: Tensor, *, vocab: 
 
 def merge_statistics(statistics: Tensor) -> Distribution:
     """The distribution over the whole vocabulary from all ranks' statistics [W, 4, n], merged in rank order."""
-    highest, mass, moment, label_scores = statistics.unbind(1)
+    highest, mass, moment, of_labels = statistics.unbind(1)
     top = highest.amax(0)
     shift = highest - top
     scale = shift.exp()
     total = (mass * scale).sum(0)
     mean_below = ((moment + mass * shift) * scale).sum(0) / total  # of x - top under the distribution
     return Distribution(
-        logprobs=label_scores.sum(0) - top - total.log(),
+        logprobs=of_labels.sum(0) - top - total.log(),
         entropy=total.log() - mean_below,
         log_normalizer=top + total.log(),
     )
@@ -95,7 +92,7 @@ def row_gradient(
     A row whose slopes are 0 is exactly 0. dentropy None: no slope in the entropy. Fast versions write into the storage
     of `logits`, which is then lost.
     """
-    log_p = _scores(logits, vocab) - distribution.log_normalizer[:, None]
+    log_p = sampling_scores(logits, vocab) - distribution.log_normalizer[:, None]
     p = log_p.exp()
     gradient = -p * dlogprobs[:, None]
     columns = labels - vocab.start
@@ -105,11 +102,3 @@ def row_gradient(
         gradient -= dentropy[:, None] * torch.where(p > 0, p * (log_p + distribution.entropy[:, None]), 0)
     is_dead = (dlogprobs == 0) if dentropy is None else (dlogprobs == 0) & (dentropy == 0)
     return (gradient / vocab.temperature).masked_fill(is_dead[:, None], 0).to(dtype)
-
-
-def _scores(logits: Tensor, vocab: VocabShard) -> Tensor:
-    """[n, V_tp] fp32 or fp64: what the engine's softmax sees."""
-    scores = logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32, copy=True)
-    if vocab.banned_columns is not None:
-        scores[:, vocab.banned_columns] += BANNED_BIAS
-    return scores / vocab.temperature

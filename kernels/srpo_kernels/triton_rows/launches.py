@@ -33,7 +33,7 @@ class RowLaunch:
 class Launches:
     linear_bf16: LinearLaunch  # and fp16
     linear_fp32: LinearLaunch  # without tensor cores: exact, slow
-    label_scores: RowLaunch  # block: hidden size at a time
+    finish_rows: RowLaunch  # block: hidden size at a time
     row_statistics: RowLaunch
     objective_rows: RowLaunch
     row_gradient: RowLaunch
@@ -48,7 +48,7 @@ _LAUNCHES = {  # by compute capability
     (9, 0): Launches(
         linear_bf16=LinearLaunch(block_rows=128, block_columns=256, block_depth=64, warps=8, stages=4),
         linear_fp32=LinearLaunch(block_rows=64, block_columns=64, block_depth=32, warps=8, stages=3),
-        label_scores=RowLaunch(block=1024, warps=4),
+        finish_rows=RowLaunch(block=1024, warps=4),
         row_statistics=RowLaunch(block=8192, warps=16),
         objective_rows=RowLaunch(block=1024, warps=8),
         row_gradient=RowLaunch(block=16384, warps=16),

@@ -1,6 +1,6 @@
 """Statistics of the logits hidden @ weight.T, which are never stored: a product with an epilogue of sums.
 
-Each tile of rows meets the columns in splits; a split's statistics are [3, rows], and label_scores.py merges them.
+Each tile of rows meets the columns in splits; a split's statistics are [3, rows], and finish_rows.py merges them.
 """
 
 import torch
@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from srpo_kernels.triton_rows.label_scores import finish_rows
+from srpo_kernels.triton_rows.finish_rows import finish_rows
 from srpo_kernels.triton_rows.launches import (
     LinearLaunch,
     launches_on,
@@ -27,7 +27,7 @@ def linear_statistics(hidden: Tensor, weight: Tensor, labels: Tensor, *, vocab: 
     launch = launches.linear_fp32 if hidden.dtype == torch.float32 else launches.linear_bf16
     flags = banned_flags(vocab, len(weight), hidden.device)
     splits = split_statistics(hidden, weight, flags, binary_scale(vocab), launch, tiles_per_split(len(weight)))
-    return finish_rows(splits, hidden, weight, labels, flags, vocab, launches.label_scores)
+    return finish_rows(splits, hidden, weight, labels, flags, vocab, launches.finish_rows)
 
 
 def split_statistics(

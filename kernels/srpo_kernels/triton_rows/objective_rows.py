@@ -130,8 +130,9 @@ def _objective_rows(
             slope += kl_coef * kl_slope
             kls += tl.where(counts, kl, 0.0)
 
-        store_terms(terms, rows, n, logprobs, entropy, log_normalizer, weight * slope, -entropy_coef * weight)
-        loss += weight * (value - entropy_coef * entropy)
+        slope = tl.where(counts, weight * slope, 0.0)  # padding may hold NaN
+        store_terms(terms, rows, n, logprobs, entropy, log_normalizer, slope, -entropy_coef * weight)
+        loss += tl.where(counts, weight * (value - entropy_coef * entropy), 0.0)
         tokens += tl.where(counts, 1.0, 0.0)
         clipped_low += tl.where(counts & too_low, 1.0, 0.0)
         clipped_high += tl.where(counts & too_high, 1.0, 0.0)

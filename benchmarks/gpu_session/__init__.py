@@ -1,0 +1,1 @@
+"""What a GPU lent for half an hour should settle, measured by one command that keeps to its time."""

@@ -1,0 +1,61 @@
+"""Section: the attention of an update where flash-attn is not installed.
+
+srpo_fast needs packages that the machine may lack; it is imported within, so that other sections do without.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu_session.journal import Row
+from benchmarks.gpu_session.operands import seconds_of
+from benchmarks.gpu_session.scale import Scale
+
+if TYPE_CHECKING:
+    from srpo_fast.policy.attention import Packing
+
+ROUNDS = 5
+
+
+def attention(scale: Scale) -> Iterator[Row]:
+    """torch's varlen kernel, with fewer key heads than queries: against fp64 and padding, and its FLOP/s."""
+    from srpo_fast.policy.attention import padded_attention, torch_flash_attention
+
+    attend = torch_flash_attention if scale.device == "cuda" else padded_attention
+    ragged = _packing([n * scale.checked_rows // 8 + 1 for n in range(1, 5)], scale)
+    query, key, value = (_heads(ragged, heads, scale) for heads in (28, 4, 4))
+    found, true = (
+        _with_gradients(operation, [x.to(dtype) for x in (query, key, value)], ragged)
+        for operation, dtype in ((attend, scale.dtype), (padded_attention, torch.float64))
+    )
+    errors = [float((f.double() - t).abs().max() / t.abs().max()) for f, t in zip(found, true, strict=True)]
+    yield {"attend": attend.__name__, "errors": dict(zip(("output", "dquery", "dkey", "dvalue"), errors, strict=True))}
+    length = scale.tokens[0] // 2
+    even = _packing([length] * 8, scale)
+    inputs = [_heads(even, heads, scale) for heads in (28, 4, 4)]
+    spent = [seconds_of(lambda: _with_gradients(attend, inputs, even), scale) for _ in range(ROUNDS)]
+    flops = 3.5 * 4 * 8 * 28 * 128 * length**2 / 2  # backward: five products of which two are the forward's
+    yield {"attend": attend.__name__, "sequences": 8, "length": length, "s": min(spent), "per_s": flops / min(spent)}
+
+
+def _packing(lengths: list[int], scale: Scale) -> "Packing":
+    from srpo_fast.policy.attention import Packing
+
+    bounds = torch.tensor([0, *lengths], device=scale.device).cumsum(0).int()
+    return Packing(
+        qkv_format="thd", cu_seqlens_q=bounds, cu_seqlens_kv=bounds, max_seqlen_q=max(lengths),
+        max_seqlen_kv=max(lengths),
+    )  # fmt: skip
+
+
+def _heads(packing: "Packing", heads: int, scale: Scale) -> Tensor:
+    return torch.randn(int(packing.cu_seqlens_q[-1]), heads, 128, device=scale.device).to(scale.dtype)
+
+
+def _with_gradients(attend: Callable[..., Tensor], inputs: list[Tensor], packing: "Packing") -> list[Tensor]:
+    """[output, dquery, dkey, dvalue]; the loss weighs the outputs by themselves."""
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    output = attend(*leaves, packing, 128**-0.5)
+    return [output.detach(), *torch.autograd.grad(output, leaves, output.detach())]
