@@ -49,7 +49,7 @@ def _update(model: str, scale: Scale) -> Iterator[Row]:
     batch, loss, tower = _batch(shape, scale), srpo_loss(objective_of(config.loss)), policy.vision
     assert tower is not None
     parts: dict[str, Callable[[], object]] = {
-        "vision": lambda: tower.encode(batch.image_prompts),
+        "vision": lambda: tower.features_of(batch.image_prompts, last_pass=True),
         "passes": lambda: policy.forward_backward(batch, loss),  # the vision tower included
         "optimizer": lambda: policy.step(1e-6),
     }
