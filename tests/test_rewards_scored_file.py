@@ -2,12 +2,14 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from srpo_fast.cli import main
-from srpo_fast.config import DEFAULT_CONFIG
+from srpo_fast.config import DEFAULT_CONFIG, RewardConfig
+from srpo_fast.rewards import scored_file
 
 RIGHT = r"<think>a b c d e f g</think><answer>$\boxed{2}$</answer>"
 WRONG = RIGHT.replace("2", "3")
@@ -83,7 +85,8 @@ def test_a_question_says_what_its_letters_stand_for(capsys, tmp_path):
     assert [line["first_correct"] for line in scores(capsys, path)] == [True, False, False]
 
 
-def test_a_check_that_hangs_or_crashes_is_a_reason_of_its_line_only(checked, capsys, tmp_path):
+def test_a_check_that_hangs_or_crashes_is_a_reason_of_its_line_only(checked, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(scored_file, "RewardConfig", partial(RewardConfig, time_limit=1.0))  # patience is no subject
     lines = [
         {"id": value, "completion": RIGHT.replace("{2}", f"{{{value}}}"), "answer": "2x"}
         for value in ("x+x", "x^2+91", "x^2+92", "x^2+1", "2x")
