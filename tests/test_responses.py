@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from srpo_fast.responses import Fault, boxed, final_value, parse
@@ -160,7 +160,6 @@ def test_hostile_text_takes_linear_time(text):
     assert time.perf_counter() - start < 10
 
 
-@settings(deadline=None)
 @given(st.text() | fragments)
 def test_any_text_parses_and_the_two_halves_of_the_form_make_the_whole(text):
     response = parse(text)
@@ -172,7 +171,6 @@ def test_any_text_parses_and_the_two_halves_of_the_form_make_the_whole(text):
     assert (response.second_answer is None) or (response.first_answer is not None)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_box_holds_any_text_with_balanced_braces(text):
     value = text.replace("{", "").replace("}", "").replace("\\", "").strip()
