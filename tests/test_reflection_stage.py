@@ -15,7 +15,7 @@ from srpo_fast.monitor.run_directory import read_jsonl
 from srpo_fast.parallel import Parallel
 from srpo_fast.reflection.opening import open_stage_1
 from srpo_fast.reflection.stage import write_examples
-from srpo_fast.responses import parse
+from srpo_fast.responses import SRPO_FORM, parse
 from tests.chat_server import REPLY_FAULTS, TRANSPORT_FAULTS, ChatServer, serve
 from tests.reflect_case import ENDPOINT, config_of, replies, write_pool
 
@@ -64,7 +64,7 @@ def test_a_pool_becomes_a_file_of_the_wanted_mix(pool, tmp_path):
     assert numbers != sorted(numbers)
     for number, example in zip(numbers, examples, strict=True):
         response = parse(example.assistant)
-        assert response.is_well_formed
+        assert response.has_form(SRPO_FORM)
         assert response.first_answer == str(number if number % 3 == 0 else -1)
         assert response.second_answer == f"$\\boxed{{{number}}}$"
         assert response.reflection.startswith("Made-up reflection")
