@@ -41,7 +41,7 @@ class QuestionFile(Sequence[Question]):
     @property
     def ids(self) -> list[str]:
         """The questions' ids, without looking at an image."""
-        return [entry.id for entry in self._entries]
+        return [slot.id for slot in self._slots]
 
     @overload
     def __getitem__(self, index: int) -> Question: ...

@@ -11,20 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 from srpo_fast.batch import Question
 from srpo_fast.chat.endpoint import Endpoint
-from srpo_fast.config import EMBEDDED, Config, ConfigError, EndpointConfig, LocalTeacherConfig, UserError
+from srpo_fast.config import (
+    EMBEDDED,
+    Config,
+    ConfigError,
+    EndpointConfig,
+    LocalTeacherConfig,
+    ReflectionConfig,
+    UserError,
+)  # fmt: skip
 from srpo_fast.dataset import QuestionFile, read_questions
 from srpo_fast.formats.descriptions import read_descriptions
 from srpo_fast.images import image_file
 from srpo_fast.monitor.progress import Phases
 from srpo_fast.monitor.run_directory import RunDirectory
-from srpo_fast.reflection.answers import EndpointAnswerer
 from srpo_fast.reflection.asking import improvement_request, reflection_request, verdict_request
+from srpo_fast.reflection.crew import Crew, ProgramTeacher, Teacher, endpoint_answerer, judge, model_teacher
 from srpo_fast.reflection.directory import ANSWERS, JUDGEMENTS, REFLECTIONS, Settings
 from srpo_fast.reflection.gold import GoldCheck
-from srpo_fast.reflection.judge import Judge
 from srpo_fast.reflection.pool import Pool
-from srpo_fast.reflection.stage import Crew, Stage1
-from srpo_fast.reflection.teachers import ModelTeacher, ProgramTeacher, Teacher
+from srpo_fast.reflection.stage import Stage1
 
 if TYPE_CHECKING:
     from srpo_fast.embedded.task import Sample
@@ -54,17 +60,18 @@ def open_stage_1(config: Config, root: Path | None, display: Phases) -> Stage1:
 
 
 def _open_pool(config: Config) -> Pool:
-    assert config.reflection is not None
-    source = config.reflection.pool or config.data.train
-    if source == EMBEDDED and config.reflection.descriptions:
+    settings = config.reflection
+    assert settings is not None
+    source = settings.pool or config.data.train
+    if source == EMBEDDED and settings.descriptions:
         raise ConfigError("reflection.descriptions is about image files, and embedded questions have none; set null")
     if source == EMBEDDED:  # an endless list in an order of chance: its first questions are as good a draw as any
         questions = [sample.question for sample in _embedded_samples(config)]
         return Pool(questions, [question.id for question in questions])
-    root = config.reflection.image_root if config.reflection.pool else config.data.image_root
+    root = settings.image_root if settings.pool else config.data.image_root
     file = read_questions(Path(source), root, min_pixels=config.data.min_pixels, max_pixels=config.data.max_pixels)
-    descriptions = _descriptions(config.reflection.descriptions, file) if config.reflection.descriptions else None
-    return Pool(file, [file.id(index) for index in range(len(file))], file.problems, descriptions)
+    descriptions = _descriptions(settings.descriptions, file) if settings.descriptions else None
+    return Pool(file, file.ids, file.problems, descriptions)
 
 
 def _descriptions(path: Path, file: QuestionFile) -> dict[Path, str]:
@@ -89,38 +96,37 @@ def _embedded_samples(config: Config) -> "list[Sample]":
 def _open_crew(config: Config, check: GoldCheck) -> Crew:
     settings = config.reflection
     assert settings is not None
-    answerer = judge = None
+    answerer = None
     if settings.answerer:
         sampling = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
         model = Endpoint(settings.answerer.model_copy(update=sampling))
-        answerer = EndpointAnswerer(model, config.prompt.answer_system, check)
-    if settings.judge:
-        judge = Judge(Endpoint(settings.judge.endpoint))
-    return Crew(answerer=answerer, judge=judge, teacher=_open_teacher(config))
+        answerer = endpoint_answerer(model, config.prompt.answer_system, check)
+    return Crew(
+        answerer=answerer,
+        judge=judge(Endpoint(settings.judge.endpoint)) if settings.judge else None,
+        teacher=_open_teacher(config, settings),
+    )
 
 
-def _open_teacher(config: Config) -> Teacher:
-    settings = config.reflection
-    assert settings is not None
+def _open_teacher(config: Config, settings: ReflectionConfig) -> Teacher:
     match settings.teacher:
         case EndpointConfig() as endpoint:
-            return ModelTeacher(Endpoint(endpoint), with_reasoning=settings.think_blocks == 2)
+            return model_teacher(Endpoint(endpoint), with_reasoning=settings.think_blocks == 2)
         case LocalTeacherConfig() as local:
             if not (local.path / "config.json").is_file():  # now, not after hours of answers
                 raise ConfigError(f"reflection.teacher.path {local.path} is no model directory: it has no config.json")
             from srpo_fast.reflection.local_model import LocalModel
 
-            return ModelTeacher(LocalModel(local, config.run.seed), with_reasoning=settings.think_blocks == 2)
-        case _:
-            source = settings.pool or config.data.train
-            if source != EMBEDDED:
-                raise ConfigError(
-                    f"reflection.teacher=embedded knows only the embedded questions, got {source}; name a server or a "
-                    "model directory as teacher"
-                )
-            from srpo_fast.embedded.teacher import EmbeddedTeacher
+            return model_teacher(LocalModel(local, config.run.seed), with_reasoning=settings.think_blocks == 2)
+    source = settings.pool or config.data.train
+    if source != EMBEDDED:
+        raise ConfigError(
+            f"reflection.teacher=embedded knows only the embedded questions, got {source}; name a server or a model "
+            "directory as teacher"
+        )
+    from srpo_fast.embedded.teacher import EmbeddedTeacher
 
-            return ProgramTeacher(EmbeddedTeacher(_embedded_samples(config)).reflect)
+    return ProgramTeacher(EmbeddedTeacher(_embedded_samples(config)).reflect)
 
 
 def _determined_by(config: Config) -> Settings:
