@@ -2,14 +2,18 @@
 
 import json
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 
 from srpo_fast.config import Config, UserError
+from srpo_fast.formats.entry import Entry
 from srpo_fast.formats.sft import SftExample, read_sft
+from srpo_fast.formats.writers import write_parquet
 from srpo_fast.monitor.progress import SilentBar
 from srpo_fast.monitor.run_directory import read_jsonl
 from srpo_fast.parallel import Parallel
@@ -29,8 +33,6 @@ class Quiet:
         self.notes: list[str] = []
 
     def phase(self, name: str, total: int, *, done: int = 0, label: str | None = None) -> Any:
-        from contextlib import nullcontext
-
         return nullcontext(SilentBar())
 
     def note(self, text: str) -> None:
@@ -187,6 +189,15 @@ def test_bad_records_and_images_are_kept_with_their_reasons(pool, tmp_path):
     assert sorted(rejected.values()) == ["image_missing", "image_unreadable", "unreadable_record"]
     assert rejected["q005"] == "image_unreadable"
     assert len(examples) == 10
+
+
+def test_a_split_of_a_data_set_may_be_the_pool(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    entries = [(f"{i}", Entry(text=f"{i}?", images=(), answer="1")) for i in range(3)]
+    for split in ("train", "test"):
+        write_parquet(tmp_path / "hub" / "data" / f"{split}-00000-of-00001.parquet", entries, tmp_path)
+    stage = open_stage_1(config_of(Path(f"{tmp_path}/hub#train"), "http://127.0.0.1:9/v1"), None, Quiet())
+    assert sorted(stage.drawn) == ["0", "1", "2"]
 
 
 def test_stage_1_without_any_example_says_how_it_came_to_that(pool, tmp_path):
