@@ -100,13 +100,6 @@ def test_a_check_that_hangs_or_crashes_is_a_reason_of_its_line_only(checked, cap
     assert [line["reasons"] for line in scored] == reasons
 
 
-def test_an_object_has_these_keys_and_no_others(path, capsys):
-    for line in scores(capsys, path):
-        assert list(line) == ["id", "total", "parts", "first_correct", "second_correct", "reasons"]
-        assert list(line["parts"]) == ["format", "accuracy", "effectiveness", "reflection_format", "length"]
-        assert line["total"] == pytest.approx(sum(line["parts"].values()))
-
-
 def test_a_tokenizer_counts_in_place_of_words(path, capsys, untrained_model):
     by_words, by_tokens = scores(capsys, path), scores(capsys, path, "--tokenizer", untrained_model)
     assert by_words[0]["parts"]["length"] != by_tokens[0]["parts"]["length"]
