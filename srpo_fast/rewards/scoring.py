@@ -37,12 +37,9 @@ Scorer = Callable[[Sequence[Sample]], list[Score]]
 def make_scorer(settings: RewardConfig, count_tokens: TokenCounter, grader: Grader) -> Scorer:
     """The scorer that settings.variant names. Raises UserError if that is a function that cannot be loaded."""
     match settings.variant:
-        case "paper":
-            rule = partial(paper_score, settings=settings)
-            return lambda samples: [rule(g) for g in measured(samples, graded(samples, grader), count_tokens)]
-        case "openrlhf":
-            rule = partial(openrlhf_score, settings=settings)
-            return lambda samples: [rule(g) for g in measured(samples, graded(samples, grader), count_tokens)]
+        case "paper" | "openrlhf":
+            rule = paper_score if settings.variant == "paper" else openrlhf_score
+            return lambda samples: [rule(g, settings) for g in measured(samples, graded(samples, grader), count_tokens)]
         case "two_step":
             return lambda samples: [two_step_score(g, settings) for g in graded(samples, grader)]
         case "grpo":
