@@ -135,7 +135,7 @@ REPEATS, TIMES, BOUND = 500, 8, 24  # eight times the text may take 24 times as 
 def test_time_grows_with_the_length_and_not_with_its_square(pattern, around):
     texts = [AROUND[around](pattern * repeats) for repeats in (REPEATS, REPEATS * TIMES)]
     scorers = [SCORERS["paper"], SCORERS["openrlhf"]]
-    short_s, long_s = (min(seconds) for seconds in zip(*[_seconds(texts, scorers) for _ in range(3)], strict=True))
+    short_s, long_s = (min(seconds) for seconds in zip(*[_seconds(texts, scorers) for _ in range(2)], strict=True))
     assert long_s < BOUND * short_s + 0.002
 
 
