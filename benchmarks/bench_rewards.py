@@ -23,7 +23,7 @@ from benchmarks.timing import Spread
 from srpo_fast.config import RewardConfig
 from srpo_fast.grading import Gold, quick_verdict
 from srpo_fast.grading.grader import Grader, Pair
-from srpo_fast.responses import parse
+from srpo_fast.responses import SRPO_FORM, parse
 from srpo_fast.rewards.scoring import Sample, TokenCounter, make_scorer
 
 TOKENS = 500  # of a completion
@@ -71,7 +71,7 @@ def _reading(samples: list[Sample], count_tokens: TokenCounter, rounds: int) -> 
     by_words, by_tokens = (make_scorer(settings, count, grader) for count in (in_words, count_tokens))
     assert by_words(samples)[0].length > 0, "nothing was measured"
     works: dict[str, Callable[[], object]] = {
-        "read": lambda: [parse(sample.text).reasons for sample in samples],
+        "read": lambda: [parse(sample.text).faults(SRPO_FORM) for sample in samples],
         "read and measured, in words": lambda: by_words(samples),
         "read and measured, in tokens": lambda: by_tokens(samples),
         "read and measured, total counted too": lambda: by_tokens(counted),

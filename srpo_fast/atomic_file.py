@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Files that are whole or absent, and lines that are."""
 
 import os
 from collections.abc import Iterator
@@ -21,3 +21,12 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def cut_torn_line(path: Path) -> None:
+    """Takes away a last line without its end, which a process killed while it wrote has left, if there is a file."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)

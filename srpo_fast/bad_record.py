@@ -19,6 +19,10 @@ class BadRecord(UserError):
         super().__init__(message)
         self.reason: Reason = reason
 
+    def at(self, name: str, place: str) -> "Problem":
+        """What it is for the one question of that id and place."""
+        return Problem(id=name, place=place, reason=self.reason, message=str(self))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:

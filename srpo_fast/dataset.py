@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -13,7 +13,7 @@ from srpo_fast.config import UserError
 from srpo_fast.formats.entry import Entry
 from srpo_fast.formats.recognise import as_object, parse_record, writable
 from srpo_fast.formats.records import Records, open_records
-from srpo_fast.images import check_image, image_file, load_image, resize_once
+from srpo_fast.images import check_image, image_file, load_image, qwen_size, resize_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,26 +22,25 @@ class _Slot:
     id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class QuestionFile(Sequence[Question]):
-    """The usable questions of a file. A question is read, and its images decoded, when it is asked for; none is kept.
+    """The usable questions of a file, each read, and its images decoded, whenever it is asked for; none is kept."""
 
-    problems: the records that cannot be used, as far as reading shows. num_records: usable or not, of the whole file.
-    """
-
-    def __init__(
-        self, path: Path, records: Records, slots: list[_Slot], problems: tuple[Problem, ...], num_records: int,
-        image_root: Path, budget: dict[str, int],
-    ) -> None:  # fmt: skip
-        self.path, self.problems, self.num_records = path, problems, num_records
-        self._records, self._slots, self._image_root, self._budget = records, slots, image_root, budget
+    path: Path
+    records: Records
+    slots: list[_Slot]
+    problems: tuple[Problem, ...]  # the records that cannot be used, as far as reading shows
+    num_records: int  # usable or not, of the whole file
+    image_root: Path
+    budget: dict[str, int]  # min_pixels and max_pixels of an image
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self.slots)
 
     @property
     def ids(self) -> list[str]:
         """The questions' ids, without looking at an image."""
-        return [entry.id for entry in self._entries]
+        return [slot.id for slot in self.slots]
 
     @overload
     def __getitem__(self, index: int) -> Question: ...
@@ -50,43 +49,39 @@ class QuestionFile(Sequence[Question]):
     def __getitem__(self, index: int | slice) -> "Question | QuestionFile":
         """A question, or a slice of the file. Raises ImageError when an image's body, not its header, is damaged."""
         if isinstance(index, slice):
-            return QuestionFile(
-                self.path, self._records, self._slots[index], self.problems, self.num_records, self._image_root,
-                self._budget,
-            )  # fmt: skip
-        slot = self._slots[index]
-        entry = parse_record(as_object(self._records.record(slot.number)))
-        images = tuple(resize_once(load_image(source, self._image_root), **self._budget) for source in entry.images)
-        files = tuple(image_file(source, self._image_root) for source in entry.images)
+            return replace(self, slots=self.slots[index])
+        entry = self.entry(index)
+        images = tuple(resize_once(load_image(source, self.image_root), **self.budget) for source in entry.images)
+        files = tuple(image_file(source, self.image_root) for source in entry.images)
         return Question(
-            id=slot.id, text=entry.text, images=images, answer=entry.answer, image_files=files,
+            id=self.id(index), text=entry.text, images=images, answer=entry.answer, image_files=files,
             descriptions=(entry.description,) if entry.description else (),
         )  # fmt: skip
 
     def id(self, index: int) -> str:
-        return self._slots[index].id
+        return self.slots[index].id
 
     def place(self, index: int) -> str:
         """Where a question stands in the file: "line 7"."""
-        return f"{self._records.noun} {self._slots[index].number}"
+        return f"{self.records.noun} {self.slots[index].number}"
 
     def entry(self, index: int) -> Entry:
         """A question as it is in the file, its images not decoded."""
-        return parse_record(as_object(self._records.record(self._slots[index].number)))
+        return parse_record(as_object(self.records.record(self.slots[index].number)))
 
-    @property
-    def image_root(self) -> Path:
-        return self._image_root
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) that a question's image of a stored size has."""
+        return qwen_size(size, **self.budget)
 
     @property
     def repeated_ids(self) -> int:
         """How many questions had an id that was taken, and got their number added to it."""
-        return sum(slot.id.endswith(f"#{slot.number}") for slot in self._slots)
+        return sum(slot.id.endswith(f"#{slot.number}") for slot in self.slots)
 
     @property
     def fingerprint(self) -> str:
         """Equal where the same questions were found usable, under the same names."""
-        names = json.dumps([[slot.number, slot.id] for slot in self._slots])
+        names = json.dumps([[slot.number, slot.id] for slot in self.slots])
         return hashlib.sha256(names.encode()).hexdigest()
 
 
@@ -110,8 +105,7 @@ def read_questions(path: Path, image_root: Path | None, *, min_pixels: int, max_
             for source in entry.images:
                 check_image(source, root)
         except BadRecord as error:
-            place = f"{records.noun} {number}"
-            problems.append(Problem(id=name, place=place, reason=error.reason, message=str(error)))
+            problems.append(error.at(name, f"{records.noun} {number}"))
             continue
         if name in seen:
             name = f"{name}#{number}"  # random numbers hang on ids, so no two may be equal
@@ -120,5 +114,7 @@ def read_questions(path: Path, image_root: Path | None, *, min_pixels: int, max_
     num_records = len(slots) + len(problems)
     if not num_records:
         raise UserError(f"{path} holds no questions; expected at least one record")
-    budget = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-    return QuestionFile(path, records, slots, tuple(problems), num_records, root, budget)
+    return QuestionFile(
+        path=path, records=records, slots=slots, problems=tuple(problems), num_records=num_records, image_root=root,
+        budget={"min_pixels": min_pixels, "max_pixels": max_pixels},
+    )  # fmt: skip

@@ -130,14 +130,8 @@ def _encode(
         try:
             encoded[index] = encoder.encode(questions[index], system_prompt)
         except BadRecord as error:
-            problems[index] = _problem(questions, index, error)
+            is_file = isinstance(questions, QuestionFile)
+            name = questions.id(index) if is_file else questions[index].id
+            problems[index] = error.at(name, questions.place(index) if is_file else name)
     problems = merge_over_world(problems, parallel)
     return {index: prompt for index, prompt in encoded.items() if index not in problems}, problems
-
-
-def _problem(questions: Sequence[Question], index: int, error: BadRecord) -> Problem:
-    if isinstance(questions, QuestionFile):
-        name, place = questions.id(index), questions.place(index)
-    else:
-        name = place = questions[index].id
-    return Problem(id=name, place=place, reason=error.reason, message=str(error))

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+from srpo_fast.atomic_file import cut_torn_line
 from srpo_fast.bad_record import Problem
 from srpo_fast.batch import Question
 from srpo_fast.config import UserError
@@ -30,7 +31,10 @@ class Quarantine:
         self._file, self._policy, self._max_share, self._note = file, policy, max_share, note
         # by data, then by place: the id of what could not be read is made up, and may be another's
         self._problems: dict[str, dict[str, Problem]] = {}
-        self._written = set() if file is None or not file.is_file() else {_key(line) for line in _lines(file)}
+        self._written: set[tuple[str, str]] = set()  # data and place
+        if file is not None and file.is_file():
+            cut_torn_line(file)  # its question will be met again
+            self._written = {(line["data"], line["place"]) for line in map(json.loads, file.read_bytes().splitlines())}
 
     def __len__(self) -> int:
         return sum(len(problems) for problems in self._problems.values())
@@ -68,19 +72,6 @@ def _data(questions: Sequence[Question]) -> tuple[str, int]:
     if isinstance(questions, QuestionFile):
         return str(questions.path), questions.num_records
     return "embedded", len(questions)
-
-
-def _lines(file: Path) -> list[dict[str, str]]:
-    """A last line that a crash cut off is taken away: its question will be met again."""
-    whole, _, cut = file.read_bytes().rpartition(b"\n")
-    if cut:
-        with file.open("rb+") as stream:
-            stream.truncate(len(whole) + 1 if whole else 0)
-    return [json.loads(line) for line in whole.splitlines()]
-
-
-def _key(line: dict[str, str]) -> tuple[str, str]:
-    return line["data"], line["place"]
 
 
 def _reasons(problems: dict[str, Problem]) -> str:

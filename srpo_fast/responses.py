@@ -16,9 +16,11 @@ from typing import Literal, cast
 
 Kind = Literal["think", "answer", "reflection"]
 
-SINGLE_FORM: tuple[Kind, ...] = ("think", "answer")
-SRPO_FORM: tuple[Kind, ...] = (*SINGLE_FORM, "reflection", *SINGLE_FORM)
-TWO_STEP_FORM: tuple[Kind, ...] = (*SINGLE_FORM, *SINGLE_FORM)
+Form = tuple[Kind, ...]
+
+SINGLE_FORM: Form = ("think", "answer")
+SRPO_FORM: Form = (*SINGLE_FORM, "reflection", *SINGLE_FORM)
+TWO_STEP_FORM: Form = (*SINGLE_FORM, *SINGLE_FORM)
 
 _TAG = re.compile(r"<(/?)(think|answer|reflection)>")
 # group 1 opens a box, group 2 is an ordinary brace; an escape such as \{ is consumed whole and is neither
@@ -71,64 +73,33 @@ class Response:
 
     @property
     def first_think(self) -> str | None:
-        return next(iter(self._texts("think")), None)
+        return self._first("think")
 
     @property
     def first_answer(self) -> str | None:
-        return next(iter(self._texts("answer")), None)
+        return self._first("answer")
 
     @property
     def reflection(self) -> str | None:
-        return next(iter(self._texts("reflection")), None)
+        return self._first("reflection")
 
     @property
     def second_think(self) -> str | None:
-        """The last think block when there are at least two."""
-        texts = self._texts("think")
-        return texts[-1] if len(texts) > 1 else None
+        return self._second("think")
 
     @property
     def second_answer(self) -> str | None:
-        """The last answer block when there are at least two."""
-        texts = self._texts("answer")
-        return texts[-1] if len(texts) > 1 else None
+        return self._second("answer")
 
-    @property
-    def reasons(self) -> tuple[Fault, ...]:
-        """Every fault against the SRPO form, each once."""
-        return self._reasons(SRPO_FORM)
-
-    @property
-    def single_reasons(self) -> tuple[Fault, ...]:
-        """Every fault against the single-answer form, each once."""
-        return self._reasons(SINGLE_FORM)
-
-    @property
-    def two_step_reasons(self) -> tuple[Fault, ...]:
-        """Every fault against the two-step form, each once."""
-        return self._reasons(TWO_STEP_FORM)
-
-    @property
-    def is_well_formed(self) -> bool:
-        """The five non-empty blocks in order, nothing but whitespace around them."""
-        return _is_exactly(self.segments, SRPO_FORM)
-
-    @property
-    def is_single_well_formed(self) -> bool:
-        """One non-empty think block, one non-empty answer block, nothing but whitespace around them."""
-        return _is_exactly(self.segments, SINGLE_FORM)
-
-    @property
-    def is_two_step_well_formed(self) -> bool:
-        """Two such pairs of blocks and nothing else."""
-        return _is_exactly(self.segments, TWO_STEP_FORM)
+    def has_form(self, form: Form) -> bool:
+        """Whether it is these non-empty blocks in order, with nothing but whitespace around them."""
+        return _is_exactly(self.segments, form)
 
     @property
     def has_well_formed_solutions(self) -> bool:
         """Starts and ends with a well-formed think-answer pair, and has no other think or answer tag (R_format).
 
-        What stands between the pairs is the reflection's affair. Together with has_well_formed_reflection this is
-        is_well_formed.
+        What stands between the pairs is has_well_formed_reflection's affair. Both together are the SRPO form.
         """
         first, rest = self.segments[:2], self.segments[2:]
         middle, second = rest[:-2], rest[-2:]
@@ -146,10 +117,8 @@ class Response:
         is_alone = sum(segment.kind == "reflection" for segment in self.segments) == 1
         return is_alone and _is_exactly(self.segments[after : after + 2], ("reflection", "think"))
 
-    def _texts(self, kind: Kind) -> list[str]:
-        return [segment.text for segment in self.segments if segment.is_block_of(kind)]
-
-    def _reasons(self, form: tuple[Kind, ...]) -> tuple[Fault, ...]:
+    def faults(self, form: Form) -> tuple[Fault, ...]:
+        """What keeps it from a form, each once."""
         blocks = [segment for segment in self.segments if segment.is_block_of(*SRPO_FORM)]
         faults = [
             *_count_faults([block.kind for block in blocks], form),
@@ -162,6 +131,17 @@ class Response:
         if self.second_answer is not None and boxed(self.second_answer) is None:
             faults.append(Fault.SECOND_ANSWER_NOT_BOXED)
         return tuple(dict.fromkeys(faults))
+
+    def _first(self, kind: Kind) -> str | None:
+        return next(iter(self._texts(kind)), None)
+
+    def _second(self, kind: Kind) -> str | None:
+        """The last block when there are at least two."""
+        texts = self._texts(kind)
+        return texts[-1] if len(texts) > 1 else None
+
+    def _texts(self, kind: Kind) -> list[str]:
+        return [segment.text for segment in self.segments if segment.is_block_of(kind)]
 
 
 def parse(text: str) -> Response:
@@ -210,13 +190,13 @@ def _loose_end(opened: Kind | None, inner: str) -> list[Segment]:
     return [Segment("text", inner)] if inner else []
 
 
-def _is_exactly(segments: tuple[Segment, ...], form: tuple[Kind, ...]) -> bool:
+def _is_exactly(segments: tuple[Segment, ...], form: Form) -> bool:
     return len(segments) == len(form) and all(
         segment.is_block_of(kind) and segment.text for segment, kind in zip(segments, form, strict=True)
     )
 
 
-def _count_faults(kinds: list[str], form: tuple[Kind, ...]) -> list[Fault]:
+def _count_faults(kinds: list[str], form: Form) -> list[Fault]:
     faults = []
     for kind in dict.fromkeys(SRPO_FORM):
         found, expected = kinds.count(kind), form.count(kind)

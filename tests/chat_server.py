@@ -1,13 +1,12 @@
 """A real HTTP server of OpenAI's chat-completions protocol on loopback, which answers by rule and fails on demand.
 
 In a test: `with serve(fault_rate=0.3, seed=1) as server: ... server.base_url, server.records`.
-By itself: `python tests/chat_server.py --port-file F --fault-rate 0.3 --seed 1 --log F`; it stops with SIGTERM.
+By itself: `python tests/chat_server.py PORT PORT_FILE LOG`; PORT 0: a free one. It stops with SIGTERM.
 
 A reply is a function of the request's messages alone, a fault of these, the seed and how often they came before. Also,
 whatever has "[fault:NAME]" in its text fails like that every time, and with "[fault:NAME*2]" the first two times.
 """
 
-import argparse
 import hashlib
 import json
 import random
@@ -288,28 +287,15 @@ def serve(log: Path | None = None, **behaviour: Any) -> Iterator[ChatServer]:
         server.server_close()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--port", type=int, default=0, help="0: a free one")
-    parser.add_argument("--port-file", type=Path, help="where the port is written when the server is ready")
-    parser.add_argument("--log", type=Path, help="one JSON object a line for every request: key, text, fault, arrived")
-    parser.add_argument("--replies", type=Path, help="a JSON object: part of a text -> the reply to it")
-    parser.add_argument("--faults", nargs="+", default=Behaviour().faults, metavar="NAME")
-    for name, kind in (("fault-rate", float), ("max-faults", int), ("seed", int), ("delay-s", float)):
-        parser.add_argument(f"--{name}", type=kind, default=getattr(Behaviour(), name.replace("-", "_")))
-    for name, kind in (("hang-s", float), ("retry-after", str), ("key", str), ("model", str)):
-        parser.add_argument(f"--{name}", type=kind, default=getattr(Behaviour(), name.replace("-", "_")))
-    options = vars(parser.parse_args())
-    port, port_file, log, replies = (options.pop(name) for name in ("port", "port_file", "log", "replies"))
-    options["faults"] = tuple(options["faults"])
-    server = ChatServer(Behaviour(**options, replies=json.loads(replies.read_text()) if replies else {}), port, log)
+def main(port: str, port_file: str, log: str) -> None:
+    server = ChatServer(Behaviour(), int(port), Path(log))
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
-    if port_file:
-        port_file.with_suffix(".part").write_text(str(server.server_address[1]))
-        port_file.with_suffix(".part").rename(port_file)
+    part = Path(f"{port_file}.part")
+    part.write_text(str(server.server_address[1]))
+    part.rename(port_file)
     server.serve_forever()
     server.stopping.set()
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -92,12 +92,6 @@ def test_images_arrive_in_their_places_with_the_same_pixels(server):
         np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(base64.b64decode(data)))), image)
 
 
-def test_a_model_of_texts_is_told_of_the_image(server):
-    image = Image.new("RGB", (28, 28))
-    list(make_endpoint(server, sees_images=False).ask([make_request(0, "<image>how many?", images=(image,))]))
-    assert server.records[0].body["messages"][-1]["content"] == "(an image that you cannot see)how many? [0]"
-
-
 def test_a_model_of_texts_reads_what_the_images_show(server):
     image = Image.new("RGB", (28, 28))
     request = make_request(0, "<image> or <image>", images=(image, image), descriptions=("Ice <image>.", None))

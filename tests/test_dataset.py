@@ -65,12 +65,6 @@ def test_published_chats_become_marked_text(folder):
     assert [picture.size for picture in question.images] == [(56, 28), (56, 56)]
 
 
-def test_a_chat_may_be_text_alone(folder):
-    message = json.dumps([{"role": "user", "content": "1 + 1?"}])
-    question = read(write_lines(folder / "rl.jsonl", {"message": message, "answer": "2"}))[0]
-    assert (question.text, question.images) == ("1 + 1?", ())
-
-
 @pytest.mark.parametrize("field", ["question", "problem", "query"])
 @pytest.mark.parametrize(
     ("pictures", "written", "read_as"),
@@ -86,18 +80,6 @@ def test_plain_records(folder, field, pictures, written, read_as):
     question = read(write_lines(folder / "plain.jsonl", {field: written, **pictures, "answer": 7}))[0]
     assert (question.id, question.text, question.answer) == ("plain-1", read_as, "7")
     assert len(question.images) == read_as.count("<image>")
-
-
-def test_an_array_holds_the_same_records_as_lines(folder):
-    records = [{"question": f"{i}?", "image": "a.png", "answer": str(i)} for i in range(3)]
-    lines = read(write_lines(folder / "q.jsonl", *records))
-    (folder / "array").mkdir()
-    array = folder / "array" / "q.json"
-    array.write_text(json.dumps(records, indent=2))
-    array = read(array, image_root=folder)
-    assert len(lines) == len(array) == 3
-    for one, other in zip(lines, array, strict=True):
-        assert (one.id, one.text, one.answer) == (other.id, other.text, other.answer)
 
 
 def test_byte_order_marks_and_windows_line_ends(folder):

@@ -215,7 +215,7 @@ values = st.recursive(
 
 
 @given(record=st.dictionaries(fields, values, max_size=5))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_no_record_does_anything_but_be_read_or_refused(record):
     try:
         entry = parse_record(as_object(record))

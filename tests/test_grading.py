@@ -96,7 +96,7 @@ def test_a_letter_counts_only_among_the_options():
     assert verdict("C", Gold(text="B")) is Verdict.WRONG
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(TEXTS, st.sampled_from(["9", "B", "yes", "12 cm", "x=5", "", "???", "1, 2", "[1, 2)", "3:4"]) | TEXTS)
 def test_quick_verdicts_crash_on_nothing(answer, gold):
     options = (("A", "9"), ("B", answer), ("C", gold))

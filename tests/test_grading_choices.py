@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from srpo_fast.grading.choices import letter_of, letters_of, marked_text, options_in
@@ -96,7 +96,6 @@ def test_the_text_after_a_marker():
     assert marked_text("B") == marked_text("Bad") == ""
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="ABCD().:\n xyz?,", max_size=60))
 def test_options_run_from_a_on_without_a_gap(question):
     letters = [letter for letter, _ in options_in(question)]

@@ -115,7 +115,7 @@ def test_symbols_are_compared_outside_the_main_thread():
     assert results == [Verdict.RIGHT, Verdict.RIGHT]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(-9, 9), st.integers(1, 9), st.integers(-9, 9), st.integers(1, 9))
 def test_linear_terms_are_equal_exactly_when_their_coefficients_are(a, b, c, d):
     expected = Verdict.RIGHT if (a * d, b) == (c * b, b) else Verdict.WRONG

@@ -35,7 +35,7 @@ side = st.integers(1, 3000)
 
 
 @given(width=side, height=side, low=st.integers(1, 3000), spread=st.integers(0, 700_000))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_the_size_is_that_of_the_models_processor(width, height, low, spread):
     assume(max(width, height) <= 200 * min(width, height))
     budget = {"min_pixels": low, "max_pixels": low + spread}
@@ -46,7 +46,7 @@ def test_the_size_is_that_of_the_models_processor(width, height, low, spread):
 
 
 @given(width=side, height=side, low=st.integers(1, 20), spread=st.integers(200, 700))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_resized_image_is_left_alone(width, height, low, spread):
     """But for strips, which the rule lets stay outside a budget smaller than they are long."""
     assume(max(width, height) <= 100 * min(width, height))

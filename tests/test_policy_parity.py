@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.launch import run_script
+from tests.launch import run_on_ranks
 from tests.parity_on_ranks import LAYOUTS
 from tests.policy_case import open_encoder, packer
 from tests.policy_parity import (
@@ -46,7 +46,7 @@ def four_ranks(models, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_layouts(ranks: int, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(f"parity_on_{ranks}")
-    result = run_script("tests/parity_on_ranks.py", str(models), str(folder), ranks=ranks)
+    result = run_on_ranks(ranks, "tests/parity_on_ranks.py", str(models), str(folder))
     assert result.returncode == 0, result.stderr[-4000:]
     return folder
 

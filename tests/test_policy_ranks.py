@@ -14,7 +14,7 @@ from megatron.core.dist_checkpointing.mapping import apply_factories
 from srpo_fast.checkpoint import load_latest
 from srpo_fast.config import ConfigError
 from srpo_fast.policy.hf_directory import HFDirectory
-from tests.launch import run_script
+from tests.launch import run_on_ranks
 from tests.objective_case import OBJECTIVES, move_from_reference, updates
 from tests.policy_case import OPTIMIZER, largest_relative_error, make_sequences, open_policy, packer
 from tests.policy_on_ranks import (
@@ -44,7 +44,7 @@ def one_rank(one_process, untrained_model) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def out(untrained_model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("policy_on_ranks")
-    result = run_script("tests/policy_on_ranks.py", str(untrained_model), str(folder), ranks=2)
+    result = run_on_ranks(2, "tests/policy_on_ranks.py", str(untrained_model), str(folder))
     assert result.returncode == 0, result.stderr[-4000:]
     return folder
 

@@ -23,7 +23,7 @@ from srpo_fast.prompt_source import PromptSource, encode_usable
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.quarantine import Quarantine
 from srpo_fast.rollout.partial import begin
-from tests.launch import run_script
+from tests.launch import run_on_ranks
 
 SYSTEM = "answer"
 BAD = {3: "image_unreadable", 5: "bad_answer", 8: "prompt_too_long", 11: "image_missing", 14: "image_unreadable"}
@@ -180,7 +180,7 @@ def test_ranks_that_see_different_images_draw_alike(untrained_model, tmp_path):
     lines = [{"id": str(i), "question": "?", "image": f"{i}.png", "answer": "1"} for i in range(10)]
     (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     arguments = [untrained_model, tmp_path / "q.jsonl", *roots, tmp_path / "quarantine.jsonl"]
-    result = run_script("tests/prompts_on_ranks.py", *map(str, arguments), ranks=2)
+    result = run_on_ranks(2, "tests/prompts_on_ranks.py", *map(str, arguments))
     assert result.returncode == 0, result.stderr[-3000:]
 
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))

@@ -15,9 +15,8 @@ import pytest
 from srpo_fast import cli
 from srpo_fast.embedded.task import direct_answer, load_samples
 from srpo_fast.monitor.run_directory import read_jsonl
-from srpo_fast.reflection.answers import asked
 from srpo_fast.reflection.journal import Journal
-from srpo_fast.reflection.records import FirstAnswer
+from srpo_fast.reflection.records import FirstAnswer, asked
 from tests.chat_server import TRANSPORT_FAULTS, serve
 from tests.launch import ROOT, hear_interrupts
 from tests.reflect_case import overrides, replies, write_pool

@@ -9,7 +9,7 @@ from srpo_fast.config import RewardConfig
 from srpo_fast.reflection.examples import check_first_answer, example_of
 from srpo_fast.reflection.gold import GoldCheck, boxed_gold
 from srpo_fast.reflection.records import FirstAnswer, Reflection
-from srpo_fast.responses import parse
+from srpo_fast.responses import SRPO_FORM, parse
 
 ANSWER = FirstAnswer(
     id="q", question="<image>How many?", image_files=["/a.png"], gold="42", text="<think>I count.</think>\n"
@@ -39,7 +39,7 @@ def test_the_published_form_has_one_think_block(check):
 def test_with_two_think_blocks_it_is_what_stage_2_rewards(check):
     example = example_of(ANSWER, REFLECTION, check, think_blocks=2, on_leak="refuse")
     response = parse(example.completion)
-    assert response.is_well_formed
+    assert response.has_form(SRPO_FORM)
     assert response.second_think == "I count all rows."
     assert response.second_answer == "$\\boxed{42}$"
 

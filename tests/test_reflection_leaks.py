@@ -193,7 +193,7 @@ def test_every_leak_has_its_code():
 )  # fmt: skip
 def test_no_text_takes_long(text):  # from a teacher or in a gold
     question = Question(id="q", text=text, images=(), answer="20")
-    start = time.monotonic()
+    start = time.process_time()
     leaks(text, question, think=text, answer="40")
     states(text, "short")
-    assert time.monotonic() - start < 5  # a quadratic pattern takes minutes
+    assert time.process_time() - start < 5  # a quadratic pattern takes minutes

@@ -2,20 +2,24 @@
 
 import json
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 
 from srpo_fast.config import Config, UserError
+from srpo_fast.formats.entry import Entry
 from srpo_fast.formats.sft import SftExample, read_sft
+from srpo_fast.formats.writers import write_parquet
 from srpo_fast.monitor.progress import SilentBar
 from srpo_fast.monitor.run_directory import read_jsonl
 from srpo_fast.parallel import Parallel
 from srpo_fast.reflection.opening import open_stage_1
 from srpo_fast.reflection.stage import write_examples
-from srpo_fast.responses import parse
+from srpo_fast.responses import SRPO_FORM, parse
 from tests.chat_server import REPLY_FAULTS, TRANSPORT_FAULTS, ChatServer, serve
 from tests.reflect_case import ENDPOINT, config_of, replies, write_pool
 
@@ -29,8 +33,6 @@ class Quiet:
         self.notes: list[str] = []
 
     def phase(self, name: str, total: int, *, done: int = 0, label: str | None = None) -> Any:
-        from contextlib import nullcontext
-
         return nullcontext(SilentBar())
 
     def note(self, text: str) -> None:
@@ -64,7 +66,7 @@ def test_a_pool_becomes_a_file_of_the_wanted_mix(pool, tmp_path):
     assert numbers != sorted(numbers)
     for number, example in zip(numbers, examples, strict=True):
         response = parse(example.assistant)
-        assert response.is_well_formed
+        assert response.has_form(SRPO_FORM)
         assert response.first_answer == str(number if number % 3 == 0 else -1)
         assert response.second_answer == f"$\\boxed{{{number}}}$"
         assert response.reflection.startswith("Made-up reflection")
@@ -187,6 +189,15 @@ def test_bad_records_and_images_are_kept_with_their_reasons(pool, tmp_path):
     assert sorted(rejected.values()) == ["image_missing", "image_unreadable", "unreadable_record"]
     assert rejected["q005"] == "image_unreadable"
     assert len(examples) == 10
+
+
+def test_a_split_of_a_data_set_may_be_the_pool(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    entries = [(f"{i}", Entry(text=f"{i}?", images=(), answer="1")) for i in range(3)]
+    for split in ("train", "test"):
+        write_parquet(tmp_path / "hub" / "data" / f"{split}-00000-of-00001.parquet", entries, tmp_path)
+    stage = open_stage_1(config_of(Path(f"{tmp_path}/hub#train"), "http://127.0.0.1:9/v1"), None, Quiet())
+    assert sorted(stage.drawn) == ["0", "1", "2"]
 
 
 def test_stage_1_without_any_example_says_how_it_came_to_that(pool, tmp_path):

@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Callable
+from random import Random
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from srpo_fast.batch import Score
 from srpo_fast.config import RewardConfig
@@ -26,7 +25,7 @@ RANGES: dict[str, tuple[RewardConfig, float, float]] = {
     "two_step": (RewardConfig(variant="two_step"), 0.0, 1.25),
     "grpo": (RewardConfig(variant="grpo"), 0.0, 1.0),
 }
-COMPLETIONS, AT_ONCE = 10_000, 4
+COMPLETIONS = 10_000
 
 GRADER = Grader(RewardConfig(time_limit=60.0))  # whatever else the machine does
 SCORERS: dict[str, Scorer] = {name: make_scorer(rule, count_words, GRADER) for name, (rule, _, _) in RANGES.items()}
@@ -43,35 +42,53 @@ JUNK = [
     "<Think>", "< think >", "<think/>", "<reflect>", "</", "<", ">", "\\boxed{", "\\boxed", "}", "{", "$", "\\", "\\(",
     "\n", "\r\n", "\u2028", "\t", "\x00", "<|im_end|>", "<image>", "&lt;answer&gt;", "word " * 40, "\N{GRINNING FACE}",
 ]  # fmt: skip
-value = st.sampled_from(VALUES)
-answer = st.sampled_from([r"$\boxed{%s}$", "%s", "The answer is %s.", r"\boxed{%s", r"\boxed{1} or \boxed{%s}"])
-solution = st.builds(
-    lambda thought, answer, value: f"<think>{thought}</think><answer>{answer.replace('%s', value)}</answer>",
-    st.sampled_from(["", " ", "so", "w " * 20, "<think>", "\\boxed{2}"]), answer, value,
-)  # fmt: skip
-reflection = st.sampled_from(["", REFLECTION, "<reflection> </reflection>", "<reflection>", "</reflection>"])
-form = st.builds(lambda one, between, two: one + between + two, solution, reflection, solution)
-piece = form | solution | reflection | st.sampled_from([RIGHT, WRONG, *TAGS, *JUNK])
-pieces = st.lists(piece, max_size=6).map("".join)
-cut = st.builds(lambda text, start, end: text[start : start + end], form, st.integers(0, 40), st.integers(0, 200))
-rewarded = st.sampled_from(
-    [one + between + two for one in (RIGHT, WRONG) for between in ("", REFLECTION) for two in ("", RIGHT, WRONG)]
-)
-completion = rewarded | form | pieces | cut | st.text(max_size=40)
-samples = st.builds(
-    lambda text, gold, total_tokens: Sample(text=text, gold=Gold(text=gold), total_tokens=total_tokens),
-    completion, st.sampled_from(["2", "2", "B", "12 cm", "yes", "", "???"]),
-    st.none() | st.sampled_from([TARGET, 0, 10**6]) | st.integers(0, 100),
-)  # fmt: skip
+ANSWERS = [r"$\boxed{%s}$", "%s", "The answer is %s.", r"\boxed{%s", r"\boxed{1} or \boxed{%s}"]
+THOUGHTS = ["", " ", "so", "w " * 20, "<think>", "\\boxed{2}"]
+REFLECTIONS = ["", REFLECTION, "<reflection> </reflection>", "<reflection>", "</reflection>"]
+REWARDED = [one + between + two for one in (RIGHT, WRONG) for between in ("", REFLECTION) for two in ("", RIGHT, WRONG)]
+CHARACTERS = "<>/{}\\$ 2x\n\t\x00\u00e9\u0662\u2028\u4e8c\ud800\U0001f600"
+GOLDS = ["2", "2", "B", "12 cm", "yes", "", "???"]
+
+
+def solution(draw: Random) -> str:
+    answer = draw.choice(ANSWERS).replace("%s", draw.choice(VALUES))
+    return f"<think>{draw.choice(THOUGHTS)}</think><answer>{answer}</answer>"
+
+
+def form(draw: Random) -> str:
+    return solution(draw) + draw.choice(REFLECTIONS) + solution(draw)
+
+
+def piece(draw: Random) -> str:
+    loose = [RIGHT, WRONG, *TAGS, *JUNK, *REFLECTIONS]
+    return draw.choice([form, solution, lambda draw: draw.choice(loose)])(draw)
+
+
+def cut(draw: Random) -> str:
+    start = draw.randint(0, 40)
+    return form(draw)[start : start + draw.randint(0, 200)]
+
+
+def completion(draw: Random) -> str:
+    kinds: list[Callable[[Random], str]] = [
+        lambda draw: draw.choice(REWARDED), form, lambda draw: "".join(piece(draw) for _ in range(draw.randint(0, 6))),
+        cut, lambda draw: "".join(draw.choices(CHARACTERS, k=draw.randint(0, 40))),
+    ]  # fmt: skip
+    return draw.choice(kinds)(draw)
+
+
+def sample(draw: Random) -> Sample:
+    total_tokens = draw.choice([None, TARGET, 0, 10**6, draw.randint(0, 100)])
+    return Sample(text=completion(draw), gold=Gold(text=draw.choice(GOLDS)), total_tokens=total_tokens)
 
 
 HARMLESS = {"first_answer_not_boxed", "second_answer_not_boxed", "too_long", "too_short"}
 
 
-def check(score: Score, name: str) -> None:
+def check(score: Score, name: str, scored: Sample) -> None:
     _, lowest, highest = RANGES[name]
-    assert score.total == pytest.approx(sum(getattr(score, part) for part in PARTS), abs=1e-12)
-    assert lowest <= score.total <= highest + 1e-12
+    assert abs(score.total - sum(getattr(score, part) for part in PARTS)) < 1e-12
+    assert lowest <= score.total <= highest + 1e-12, scored
     assert len(set(score.reasons)) == len(score.reasons)
     assert all(isinstance(reason, str) for reason in score.reasons)
     assert score.failure is None
@@ -82,27 +99,16 @@ def check(score: Score, name: str) -> None:
 
 
 def test_ten_thousand_completions_are_scored_within_their_range():
-    seen: set[Sample] = set()
+    draw, different = Random(0), dict[Sample, None]()
+    while len(different) < COMPLETIONS:
+        different[sample(draw)] = None
     best, reasons = dict.fromkeys(RANGES, 0.0), set()
-
-    @settings(
-        max_examples=COMPLETIONS * 3 // 2 // AT_ONCE,  # some come twice
-        deadline=None,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(st.lists(samples, min_size=AT_ONCE, max_size=AT_ONCE, unique_by=lambda sample: sample.text))
-    def score_them(batch: list[Sample]) -> None:
-        batch = [sample for sample in batch if sample not in seen]
-        seen.update(batch)
-        for name, scorer in SCORERS.items():
-            for score in scorer(batch):
-                check(score, name)
-                best[name] = max(best[name], score.total)
-                reasons.update(score.reasons)
-
-    score_them()
-    assert len(seen) >= COMPLETIONS
+    for name, scorer in SCORERS.items():
+        samples = list(different)[: COMPLETIONS // 5 if name.startswith("paper, ") else COMPLETIONS]
+        for scored, score in zip(samples, scorer(samples), strict=True):
+            check(score, name, scored)
+            best[name] = max(best[name], score.total)
+            reasons.update(score.reasons)
     # and they were of all kinds
     assert all(best[name] >= highest - 0.1 for name, (_, _, highest) in RANGES.items() if "0.3" not in name), best
     assert len(reasons) >= 28, reasons
@@ -129,7 +135,7 @@ REPEATS, TIMES, BOUND = 500, 8, 24  # eight times the text may take 24 times as 
 def test_time_grows_with_the_length_and_not_with_its_square(pattern, around):
     texts = [AROUND[around](pattern * repeats) for repeats in (REPEATS, REPEATS * TIMES)]
     scorers = [SCORERS["paper"], SCORERS["openrlhf"]]
-    short_s, long_s = (min(seconds) for seconds in zip(*[_seconds(texts, scorers) for _ in range(3)], strict=True))
+    short_s, long_s = (min(seconds) for seconds in zip(*[_seconds(texts, scorers) for _ in range(2)], strict=True))
     assert long_s < BOUND * short_s + 0.002
 
 

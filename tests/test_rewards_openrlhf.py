@@ -1,36 +1,9 @@
 """The published code's table and gate, as measured by running it; and, by name, those of its bugs that are not here.
 
 Its lengths are counted in words. The texts below are of the same proportions, so that the totals are the measured ones.
-
-What the published code does by mistake, and the test that ours does not:
-
-    srpo_reward_func.py
-    an answer is parsed with its tags around it: bare letters and     test_tags_around_an_answer_do_not_hide_it
-        numbers are wrong
-    equality is asked for with gold and answer exchanged              test_the_gold_comes_first_in_a_comparison
-    a gold with a unit is a product of letters                        test_a_gold_with_a_unit_matches_its_number_..
-    a gold that is a word is a product of letters                     test_a_gold_that_is_a_word_matches_that_word
-    a gold that cannot be parsed makes everybody right                test_a_gold_that_cannot_be_parsed_makes_..
-    a letter anywhere in the last answer counts as the choice         test_a_letter_inside_a_word_is_no_choice
-    .. and pays for a corrected answer where one was kept             test_a_kept_letter_is_not_lifted_to_a_..
-    .. and letters after D are no choices                             test_letters_beyond_d_are_choices_too
-    .. and a letter in a box, or in a sentence, is none               test_a_letter_in_a_box_or_a_sentence_is_a_choice
-    no answer block, or one: an exception, and everything is 0        test_an_exception_is_not_what_makes_the_gate
-        (with fewer than two solutions that 0 is kept, as a choice)   test_the_gate_pays_nothing_and_says_so
-    a single right answer can never be paid                           test_rewards.py: paper and grpo pay it
-    text before the form, and blocks of blanks, count as well-formed  kept; test_what_the_form_forgives_is_named_..
-
-    reward_func_qwen_instruct.py (plain GRPO)
-    an answer with a line break in it is not found                    test_an_answer_may_have_line_breaks
-    text around the form counts as well-formed                        test_rewards.py: test_plain_grpo_pays_..
-    the same fallback to letters and to golds that cannot be parsed   as above, test_plain_grpo_has_none_of_these
-
-    srpo_rm.py (the port to verl)
-    & binds tighter than ==: wrong answers twice cost 0.25, and a     test_published_totals
-        corrected one earns 0
-    `math` is not imported: every score is an exception               test_published_totals
-    boxes in think and reflection blocks are taken for answers        test_a_box_outside_an_answer_is_no_answer
-    white space around <, > and / is deleted before scoring           test_comparison_signs_and_fractions_keep_..
+Kept is that fewer than two solutions earn 0, and that text before the form and blocks of blanks count as well-formed.
+Its port to verl pays nothing for a corrected answer (& binds tighter than ==), if it pays at all (`math` is not
+imported); it also takes boxes outside answers for answers, and deletes white space around <, > and /.
 """
 
 import pytest
@@ -148,6 +121,7 @@ def test_no_length_is_paid_when_the_first_response_is_empty():
 
 @pytest.mark.parametrize(("gold", "wrong"), [("B", "A"), ("12", "13"), (r"\frac{1}{2}", "3")])
 def test_tags_around_an_answer_do_not_hide_it(gold, wrong):
+    # parsed with its tags around it, a bare letter or number was wrong
     for first, second, accuracy in [
         (gold, gold, 0.75),
         (wrong, gold, 1.0),
@@ -165,6 +139,7 @@ def test_a_kept_letter_is_not_lifted_to_a_corrected_one():
 
 @pytest.mark.parametrize("second", ["blue", "I bet on this one", "bbb"])
 def test_a_letter_inside_a_word_is_no_choice(second):
+    # a letter anywhere in the last answer counted, up to D
     assert score(bare("A", second), "B").accuracy == 0.0
 
 
@@ -175,6 +150,7 @@ def test_letters_beyond_d_are_choices_too():
 
 @pytest.mark.parametrize("gold", ["", "???", "$$"])
 def test_a_gold_that_cannot_be_parsed_makes_nobody_right(gold):
+    # it made everybody right
     scored = score(response("2", "2"), gold)
     assert (scored.accuracy, scored.first_correct, scored.second_correct) == (0.0, False, False)
 
@@ -207,12 +183,14 @@ def test_a_letter_in_a_box_or_a_sentence_is_a_choice(second):
     ],
 )
 def test_an_exception_is_not_what_makes_the_gate(text, reasons):
+    # which fewer than two answer blocks raised
     scored = score(text)
     assert (scored.total, scored.failure) == (0.0, None)
     assert set(scored.reasons) - {"first_wrong"} == reasons | {"not_two_solutions"}
 
 
 def test_an_answer_may_have_line_breaks():
+    # plain GRPO did not find it
     assert score(bare("\n2\n", "so\n$\\boxed{2}$\n")).accuracy == 0.75
     assert score_grpo("<think>w</think><answer>\n$\\boxed{2}$\n</answer>", "2", 9).total == 1.0
 

@@ -79,7 +79,6 @@ def test_what_keeps_the_file_from_loading_is_said_before_anything_is_scored(tmp_
     for content, says in [
         ("import no_such_package\ndef pays(completion, answer): ...", "No module named 'no_such_package'"),
         ("import os; os._exit(3)", "exited with code 3"),
-        ("def other(): ...", "expected a function pays in"),
     ]:
         path.write_text(content)
         settings = RewardConfig(variant=f"{path}:pays", workers=1)

@@ -1,4 +1,3 @@
-import json
 import math
 
 import pytest
@@ -6,7 +5,6 @@ import pytest
 from srpo_fast.config import RewardConfig
 from srpo_fast.grading import Gold
 from srpo_fast.grading.grader import Grader
-from srpo_fast.rewards.paper import length_bonus
 from srpo_fast.rewards.scoring import Sample, make_scorer
 from tests.reward_case import FIRST, REFLECTION, RIGHT, TARGET, WRONG, score_one
 
@@ -120,19 +118,6 @@ def test_missing_second_answer_is_not_correct():
     assert not scored.second_correct
 
 
-def test_bare_letters_and_numbers_between_the_tags_earn_accuracy():
-    bare = "<think>a</think><answer>{0}</answer>" + REFLECTION + "<think>a</think><answer>{1}</answer>"
-    for gold, wrong in (("B", "A"), ("12", "13")):
-        assert score(bare.format(gold, wrong), gold, 4).accuracy == 0.5
-        assert score(bare.format(wrong, gold), gold, 4).effectiveness == 0.5
-
-
-def test_gold_that_cannot_be_parsed_earns_nobody_accuracy():
-    for gold in ("", "???"):
-        scored = score(RIGHT + REFLECTION + RIGHT, gold, TARGET)
-        assert (scored.accuracy, scored.effectiveness) == (0.0, 0.0)
-
-
 @pytest.mark.parametrize(
     ("text", "form", "accuracy", "reasons"),
     [
@@ -151,15 +136,6 @@ def test_plain_grpo_pays_for_one_answer_and_its_format(text, form, accuracy, rea
     assert scored.reasons == reasons
 
 
-def test_reasons_are_plain_strings_in_json():
-    assert json.dumps(score(WRONG, "2", TARGET).reasons[-1]) == '"first_wrong"'
-
-
-def test_length_bonus_is_symmetric_and_one_at_the_target():
-    assert length_bonus(0.0) == 1.0
-    assert length_bonus(1.0) == length_bonus(-1.0) == pytest.approx(1 / math.e)
-
-
 def test_no_i_eff_is_a_weight_of_zero():
     scored = score_one(RewardConfig(effectiveness_weight=0.0))(WRONG + REFLECTION + RIGHT, "2", TARGET)
     assert (scored.effectiveness, scored.reflection_format) == (0.0, 0.25)
@@ -167,18 +143,10 @@ def test_no_i_eff_is_a_weight_of_zero():
     assert scored.reasons == ("first_wrong",)
 
 
-def test_the_ablation_without_effectiveness_and_length_is_two_weights_of_zero():
-    scored = score_one(RewardConfig(effectiveness_weight=0.0, length_weight=0.0))
-    for first, second in ((RIGHT, RIGHT), (RIGHT, WRONG)):
-        assert scored(first + REFLECTION + second, "2", TARGET).total == 1.25
-    for first, second in ((WRONG, RIGHT), (WRONG, WRONG)):
-        assert scored(first + REFLECTION + second, "2", TARGET).total == 0.75
-
-
-@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.3])
+@pytest.mark.parametrize("alpha", [0.0, 0.05, 0.3])
 def test_alpha_is_the_weight_of_the_length(alpha):
     scored = score_one(RewardConfig(length_weight=alpha))(RIGHT + REFLECTION + RIGHT, "2", TARGET)
-    assert scored.total == pytest.approx(1.5 + alpha)
+    assert (scored.length, scored.total) == pytest.approx((alpha, 1.5 + alpha))
 
 
 @pytest.mark.parametrize("text", [RIGHT, RIGHT + REFLECTION, RIGHT + REFLECTION + "<think>a</think>", "", "2"])
@@ -192,11 +160,6 @@ def test_malformed_zero_pays_nothing_without_two_solutions(text):
 @pytest.mark.parametrize("text", [RIGHT + REFLECTION + RIGHT, RIGHT + RIGHT, "Well. " + WRONG + REFLECTION + RIGHT])
 def test_malformed_zero_pays_the_parts_of_two_solutions(text):
     assert score_one(RewardConfig(malformed="zero"))(text, "2", TARGET) == score(text, "2", TARGET)
-
-
-def test_no_f_len_is_a_weight_of_zero():
-    scored = score_one(RewardConfig(length_weight=0.0))(RIGHT + REFLECTION + RIGHT, "2", TARGET)
-    assert (scored.length, scored.total) == (0.0, 1.5)
 
 
 @pytest.mark.parametrize(

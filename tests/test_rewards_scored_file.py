@@ -2,12 +2,14 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from srpo_fast.cli import main
-from srpo_fast.config import DEFAULT_CONFIG
+from srpo_fast.config import DEFAULT_CONFIG, RewardConfig
+from srpo_fast.rewards import scored_file
 
 RIGHT = r"<think>a b c d e f g</think><answer>$\boxed{2}$</answer>"
 WRONG = RIGHT.replace("2", "3")
@@ -83,7 +85,8 @@ def test_a_question_says_what_its_letters_stand_for(capsys, tmp_path):
     assert [line["first_correct"] for line in scores(capsys, path)] == [True, False, False]
 
 
-def test_a_check_that_hangs_or_crashes_is_a_reason_of_its_line_only(checked, capsys, tmp_path):
+def test_a_check_that_hangs_or_crashes_is_a_reason_of_its_line_only(checked, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(scored_file, "RewardConfig", partial(RewardConfig, time_limit=1.0))  # patience is no subject
     lines = [
         {"id": value, "completion": RIGHT.replace("{2}", f"{{{value}}}"), "answer": "2x"}
         for value in ("x+x", "x^2+91", "x^2+92", "x^2+1", "2x")
@@ -95,13 +98,6 @@ def test_a_check_that_hangs_or_crashes_is_a_reason_of_its_line_only(checked, cap
     assert [line["total"] for line in scored] == [1.0, 0.5, 0.5, 0.5, 1.0]
     reasons = [[], ["grading_timeout"], ["grading_crash"], ["first_wrong"], []]
     assert [line["reasons"] for line in scored] == reasons
-
-
-def test_an_object_has_these_keys_and_no_others(path, capsys):
-    for line in scores(capsys, path):
-        assert list(line) == ["id", "total", "parts", "first_correct", "second_correct", "reasons"]
-        assert list(line["parts"]) == ["format", "accuracy", "effectiveness", "reflection_format", "length"]
-        assert line["total"] == pytest.approx(sum(line["parts"].values()))
 
 
 def test_a_tokenizer_counts_in_place_of_words(path, capsys, untrained_model):
@@ -130,23 +126,23 @@ def test_ids_are_printed_as_they_are(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("{", "expected a JSON object"),
-        ("[1]", "expected a JSON object, got [1]"),
-        ("[" * 100_000, "expected a JSON object"),
-        ('{"completion": "x"}', "fields completion and answer, got completion"),
-        ('{"answer": "x"}', "fields completion and answer, got answer"),
-        ('{"completion": 1, "answer": "x"}', "field completion: expected text, got 1"),
-        ('{"completion": "x", "answer": null}', "field answer: expected text or a number, got None"),
-        ('{"completion": "x", "answer": true}', "field answer: expected text or a number, got True"),
-        ('{"completion": "x", "answer": "2", "id": [1]}', "field id: expected text or a whole number"),
-        ('{"completion": "x", "answer": "2", "question": 1}', "field question: expected text, got 1"),
+        ("{", "Invalid JSON: EOF"),
+        ("[1]", "should be an object, got [1]"),
+        ("[" * 100_000, "recursion limit exceeded"),
+        ('{"completion": "x"}', "answer Field required, got {'completion': 'x'}"),
+        ('{"answer": "x"}', "completion Field required"),
+        ('{"completion": 1, "answer": "x"}', "completion Input should be a valid string, got 1"),
+        ('{"completion": "x", "answer": null}', "answer.str Input should be a valid string, got None"),
+        ('{"completion": "x", "answer": true}', "answer.int Input should be a valid integer, got True"),
+        ('{"completion": "x", "answer": "2", "id": [1]}', "id.str Input should be a valid string"),
+        ('{"completion": "x", "answer": "2", "question": 1}', "question Input should be a valid string, got 1"),
     ],
 )
 def test_a_bad_line_is_one_error_that_names_it(capsys, tmp_path, line, says):
     path = tmp_path / "bad.jsonl"
     path.write_text(json.dumps(LINES[0]) + "\n" + line + "\n")
     message = refusal(capsys, path, "--json")
-    assert "bad.jsonl, line 2: " in message
+    assert "bad.jsonl, line 2: expected a JSON object with completion and answer, but: " in message
     assert says in message
 
 
@@ -155,7 +151,7 @@ def test_other_mistakes_are_one_error_too(path, capsys, tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n")
     assert "holds no completions" in refusal(capsys, tmp_path / "empty.jsonl")
     (tmp_path / "latin.jsonl").write_bytes(b'{"completion": "\xe9"}')
-    assert "in UTF-8" in refusal(capsys, tmp_path / "latin.jsonl")
+    assert "invalid unicode" in refusal(capsys, tmp_path / "latin.jsonl")
     assert "expected paper, openrlhf, two_step, grpo or file.py:function" in refusal(capsys, path, "--variant", "papr")
     assert "a directory with a tokenizer" in refusal(capsys, path, "--tokenizer", "Qwen/Qwen2.5-VL-7B-Instruct")
     assert "a readable tokenizer" in refusal(capsys, path, "--tokenizer", tmp_path)

@@ -1,11 +1,13 @@
 """Many completions at once: in order, each as if it were alone, and nothing done twice or for nothing."""
 
+from collections.abc import Iterable
+
 import pytest
 
 from srpo_fast.batch import Score
 from srpo_fast.config import RewardConfig
 from srpo_fast.grading import Gold
-from srpo_fast.grading.grader import Grader
+from srpo_fast.grading.grader import Check, Grader, Pair
 from srpo_fast.rewards.scoring import Sample, TokenCounter, gold_of, make_scorer
 from tests.reward_case import REFLECTION, RIGHT, TARGET, WRONG, count_words, score_one, solution
 
@@ -79,29 +81,36 @@ def test_plain_grpo_asks_for_no_second_answer(checked):
     assert checked.read_text().splitlines() == ["x + x"]
 
 
-@pytest.mark.parametrize(
-    ("variant", "text", "parts", "reasons"),
-    [
-        ("paper", HANGS + REFLECTION + solution("2x"), (0.5, 0.0, 0.0), ("grading_timeout",)),
-        ("paper", solution("2x") + REFLECTION + HANGS, (0.5, 0.5, 0.0), ("grading_timeout",)),
-        ("paper", HANGS + REFLECTION + HANGS, (0.5, 0.0, 0.0), ("grading_timeout",)),
-        # as a corrected answer it would earn the most of all
-        ("openrlhf", HANGS + REFLECTION + solution("2x"), (0.5, 0.0, 0.0), ("grading_timeout",)),
-        ("two_step", HANGS + solution("2x"), (0.5, 0.0, 0.0), ("grading_timeout",)),
-        ("grpo", HANGS, (0.5, 0.0, 0.0), ("grading_timeout",)),
-    ],
-)
-def test_an_answer_that_cannot_be_graded_earns_nothing_for_it_and_harms_no_other(
-    checked, variant, text, parts, reasons
-):
-    settings = RewardConfig(variant=variant, time_limit=2.0, workers=2)
+class Patient:
+    """Lets a hanging check take its time once for all variants."""
+
+    def __init__(self, grader: Grader, pairs: list[Pair]) -> None:
+        self._checks = grader.checks(pairs)
+        grader.close()
+
+    def checks(self, pairs: Iterable[Pair]) -> dict[Pair, Check]:
+        return {pair: self._checks[pair] for pair in pairs if pair}
+
+
+def test_an_answer_that_cannot_be_graded_earns_nothing_for_it_and_harms_no_other(checked):
+    settings, gold = RewardConfig(time_limit=2.0, workers=2), Gold(text="2x")
+    grader = Patient(Grader(settings), [(answer, gold) for answer in ("x^2 + 91", "x + x", "2x")])
     others = [sample(solution("2x") * 2, "2x"), sample(solution("x + x"), "2x")]
-    bad, *kept = scores(settings, [sample(text, "2x"), *others])
-    assert (bad.format, bad.accuracy, bad.effectiveness) == parts
-    assert bad.reasons == reasons
-    assert "not done after 2 s" in (bad.failure or "")
-    assert [score.first_correct for score in kept] == [True, True]
-    assert [score.failure for score in kept] == [None, None]
+    for variant, text, parts in [
+        ("paper", HANGS + REFLECTION + solution("2x"), (0.5, 0.0, 0.0)),
+        ("paper", solution("2x") + REFLECTION + HANGS, (0.5, 0.5, 0.0)),
+        ("paper", HANGS + REFLECTION + HANGS, (0.5, 0.0, 0.0)),
+        # as a corrected answer it would earn the most of all
+        ("openrlhf", HANGS + REFLECTION + solution("2x"), (0.5, 0.0, 0.0)),
+        ("two_step", HANGS + solution("2x"), (0.5, 0.0, 0.0)),
+        ("grpo", HANGS, (0.5, 0.0, 0.0)),
+    ]:
+        scorer = make_scorer(RewardConfig(variant=variant), count_words, grader)
+        bad, *kept = scorer([sample(text, "2x"), *others])
+        assert (bad.format, bad.accuracy, bad.effectiveness) == parts
+        assert bad.reasons == ("grading_timeout",)
+        assert "not done after 2 s" in (bad.failure or "")
+        assert [(score.first_correct, score.failure) for score in kept] == [(True, None)] * 2
 
 
 def test_a_crash_has_its_own_reason(checked):

@@ -18,12 +18,9 @@ _CONCLUSION = re.compile(r"<CONCLUSION>(.*?)(?:</CONCLUSION>|$)", re.DOTALL)
 _ANSWER_IS = re.compile(r".*the answer is:?(.*)", re.DOTALL | re.IGNORECASE)
 
 
-def parse_question(record: dict[str, Any]) -> Entry:
-    return make_entry(text_field(record, "question"), image_fields(record), answer_field(record))
-
-
-def parse_problem(record: dict[str, Any]) -> Entry:
-    return make_entry(text_field(record, "problem"), image_fields(record), answer_field(record))
+def parse_plain(record: dict[str, Any], name: str) -> Entry:
+    """A record whose question is the text in the field of that name."""
+    return make_entry(text_field(record, name), image_fields(record), answer_field(record))
 
 
 def parse_query(record: dict[str, Any]) -> Entry:

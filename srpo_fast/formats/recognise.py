@@ -2,20 +2,21 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from srpo_fast.bad_record import BadRecord
 from srpo_fast.formats.chats import parse_messages, parse_rl, parse_verl
 from srpo_fast.formats.entry import Entry, show
-from srpo_fast.formats.pools import parse_conversations, parse_problem, parse_query, parse_question
+from srpo_fast.formats.pools import parse_conversations, parse_plain, parse_query
 
 PARSERS: dict[str, Callable[[dict[str, Any]], Entry]] = {
     "message": parse_rl,
     "messages": parse_messages,
     "conversations": parse_conversations,
     "query": parse_query,
-    "problem": parse_problem,
-    "question": parse_question,
+    "problem": partial(parse_plain, name="problem"),
+    "question": partial(parse_plain, name="question"),
 }
 _VERL = {"prompt", "reward_model"}
 # what any parser looks at: other columns of a table are not even read

@@ -48,6 +48,12 @@ def open_records(source: Path) -> Records:
     return ArrayItems(path) if begin.startswith(b"[") else TextLines(path)
 
 
+def num_bytes(source: Path) -> int:
+    """The size on disk of what open_records opens, all splits of it."""
+    path, _ = _split_name(source)
+    return sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+
+
 class TextLines:
     """JSON lines; blank ones are no records, but count."""
 

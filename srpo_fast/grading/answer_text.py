@@ -52,14 +52,11 @@ _FRAME = re.compile(
     r"|(?:so|thus|hence|therefore),? "
     r"|(?:=|:|(?:approximately|about|roughly|around|exactly)(?= ?[-\d\\.$])) ?"
 )
-_FRACTIONS = {"\N{VULGAR FRACTION ONE HALF}": (1, 2), "\N{VULGAR FRACTION ONE THIRD}": (1, 3),
-    "\N{VULGAR FRACTION TWO THIRDS}": (2, 3), "\N{VULGAR FRACTION ONE QUARTER}": (1, 4),
-    "\N{VULGAR FRACTION THREE QUARTERS}": (3, 4), "\N{VULGAR FRACTION ONE FIFTH}": (1, 5),
-    "\N{VULGAR FRACTION ONE SIXTH}": (1, 6), "\N{VULGAR FRACTION ONE EIGHTH}": (1, 8),
-    "\N{VULGAR FRACTION THREE EIGHTHS}": (3, 8)}  # fmt: skip
+_FRACTION = re.compile("[\u00bc-\u00be\u2150-\u215e]")  # one half, two fifths
+_RAISED = re.compile("[\u00b2\u00b3\u00b9\u2070-\u207f]+")  # superscripts: digits, signs, parentheses, n and i
+_LOWERED = re.compile("[\u2080-\u209c]+")
 _UNICODE = str.maketrans(
     {
-        **{mark: rf"\frac{{{top}}}{{{bottom}}}" for mark, (top, bottom) in _FRACTIONS.items()},
         **{unicodedata.lookup(f"GREEK SMALL LETTER {name}"): f"\\{name.lower()} " for name in
            ("ALPHA", "BETA", "GAMMA", "DELTA", "THETA", "PI", "PHI", "OMEGA", "RHO", "SIGMA", "TAU")},
         **dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}\N{HYPHEN}\N{NON-BREAKING HYPHEN}\N{SMALL HYPHEN-MINUS}", "-"),
@@ -76,9 +73,6 @@ _UNICODE = str.maketrans(
         "\N{ALMOST EQUAL TO}": "=", "\N{ANGLE}": r"\angle ", "\N{WHITE UP-POINTING TRIANGLE}": r"\triangle ",
         "\N{PARALLEL TO}": r"\parallel ", "\N{UP TACK}": r"\perp ",
         "\N{IDEOGRAPHIC FULL STOP}": ".", "\N{IDEOGRAPHIC COMMA}": ",",
-        **{mark: f"^{digit}" for digit, mark in enumerate(
-            "\N{SUPERSCRIPT ZERO}\N{SUPERSCRIPT ONE}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}\N{SUPERSCRIPT FOUR}"
-            "\N{SUPERSCRIPT FIVE}\N{SUPERSCRIPT SIX}\N{SUPERSCRIPT SEVEN}\N{SUPERSCRIPT EIGHT}\N{SUPERSCRIPT NINE}")},
     }
 )  # fmt: skip
 _FULL_UNITS = {"m": "meter", "g": "gram", "s": "second", "h": "hour", "L": "liter", "l": "liter", "N": "newton",
@@ -110,8 +104,7 @@ def normalized(text: str) -> str:
     """The normal form; empty where the text says nothing."""
     text = _TAG.sub("", text)
     if not text.isascii():
-        text = _THOUSANDS.sub(",", text)
-        text = unicodedata.normalize("NFKC", text.translate(_UNICODE))
+        text = _without_unicode(text)
     if "**" in text:
         text = _BOLD.sub(r"\1", text)
     if "\\" in text or "{,}" in text:
@@ -167,6 +160,22 @@ def group_end(text: str, start: int) -> int:
             if depth == 0:
                 return place
     return -1
+
+
+def _without_unicode(text: str) -> str:
+    """The text with LaTeX for signs that have some. What is left of compatibility forms are plain characters."""
+    text = _FRACTION.sub(lambda sign: rf"\frac{{{_plain(sign[0])}}}".replace("\N{FRACTION SLASH}", "}{"), text)
+    text = _RAISED.sub(lambda run: "^" + _group(_plain(run[0])), text)
+    text = _LOWERED.sub(lambda run: "_" + _group(_plain(run[0])), text)
+    return _plain(_THOUSANDS.sub(",", text).translate(_UNICODE))
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text)
+
+
+def _group(text: str) -> str:
+    return text if len(text) == 1 else f"{{{text}}}"
 
 
 def _without_latex_noise(text: str) -> str:

@@ -94,19 +94,11 @@ class Comparison:
             return self._equal(answer, truth.items[0]) if _is_plain_name(truth.name) else False
         if said and truth:
             return self._equal_shapes(answer, gold, said, truth)
-        if said:
-            return self._equal_single(said, gold, lambda item: self._equal(item, gold), answer, gold)
-        assert truth is not None
-        return self._equal_single(truth, answer, lambda item: self._equal(answer, item), answer, gold)
-
-    def _equal_single(
-        self, several: Parts, other: str, is_equal: Callable[[str], bool | None], answer: str, gold: str
-    ) -> bool | None:
-        """Parts and a text of one piece: a set of one is its element, a ratio of two a fraction."""
-        if several.shape is Shape.SET and len(several.items) == 1:
-            return is_equal(several.items[0])
-        if several.shape is Shape.RATIO and len(several.items) == 2:
-            return is_equal(_fraction(*several.items)) if not is_prose(other) else False
+        several, other = (said, gold) if said else (truth, answer)
+        assert several is not None
+        piece = _of_one_piece(several)
+        if piece is not None and not (several.shape is Shape.RATIO and is_prose(other)):
+            return self._equal(piece, gold) if said else self._equal(answer, piece)
         if several.shape in (Shape.LIST, Shape.RATIO, Shape.SET) or is_prose(other):
             return False
         return self.judge(answer, gold, self.tolerance)
@@ -252,6 +244,13 @@ def _fraction(top: str, bottom: str) -> str:
         ratio = numbers[0].value / numbers[1].value
         return f"{ratio.numerator}/{ratio.denominator}"
     return rf"\frac{{{top}}}{{{bottom}}}"
+
+
+def _of_one_piece(several: Parts) -> str | None:
+    """What parts come to that are no more than one: a set's only element, a ratio of two as a fraction."""
+    if several.shape is Shape.SET and len(several.items) == 1:
+        return several.items[0]
+    return _fraction(*several.items) if several.shape is Shape.RATIO and len(several.items) == 2 else None
 
 
 def _is_interval(text: str) -> bool:

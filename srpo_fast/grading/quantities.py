@@ -26,11 +26,10 @@ _CURRENCY = re.compile(
     r"(?P<sign>[-+]?) ?(?:US|USD)? ?(?P<currency>[$\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}]|Rs\.?) ?(?=[-\d.])"
 )
 _NEGATIVE = re.compile(r"(?:negative|minus) (?=[\d.])", re.IGNORECASE)
-_COUNTS = {
-    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
-    "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16,
-    "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20,
-}  # fmt: skip
+COUNTS = (  # each at its own place
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +102,8 @@ class Quantity:
 def quantity(text: str) -> Quantity | None:
     """The quantity that a normal form is; None if it is something else."""
     text = _NEGATIVE.sub("-", text, count=1)
-    if text.casefold() in _COUNTS:
-        return Quantity(Fraction(_COUNTS[text.casefold()]), text)
+    if text.casefold() in COUNTS:
+        return Quantity(Fraction(COUNTS.index(text.casefold())), text)
     if currency := _CURRENCY.match(text):
         return _money(text, currency)
     number = read_number(text)

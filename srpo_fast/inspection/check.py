@@ -8,14 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from srpo_fast.atomic_file import replacing
 from srpo_fast.bad_record import BadRecord, Problem, Reason
 from srpo_fast.dataset import QuestionFile
-
-if TYPE_CHECKING:
-    from srpo_fast.prompts import PromptEncoder
+from srpo_fast.inspection.figures import LengthOf
 
 THREADS = min(16, 2 * (os.cpu_count() or 1))  # decoders let others run while they work
 _AHEAD = 64  # questions in work at a time: their decoded images are what takes memory
@@ -34,28 +32,26 @@ class Findings:
         return Counter(problem.reason for problem in self.problems).most_common()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptLimit:
-    """Beside the record and its images, the length of the prompt is checked."""
-
-    encoder: "PromptEncoder"
-    system_prompt: str
-
-
 def check(
-    questions: QuestionFile, limit: PromptLimit | None, track: Callable[[Iterable[T], int], Iterable[T]]
+    questions: QuestionFile, length_of: LengthOf | None, track: Callable[[Iterable[T], int], Iterable[T]]
 ) -> Findings:
-    """The problems of a whole file. track: shows progress over an iterable of so many."""
+    """The problems of a whole file. track: shows progress over an iterable of so many.
+
+    length_of: raises BadRecord for a prompt that is too long; None: any length will do.
+    """
     problems = list(questions.problems)
     num_images = 0
     results = _in_threads(partial(_decode, questions), range(len(questions)))
     for index, decoded in enumerate(track(results, len(questions))):  # type: ignore[arg-type]
-        if not isinstance(decoded, BadRecord):
+        name = questions.id(index)
+        try:
+            if isinstance(decoded, BadRecord):
+                raise decoded
             num_images += len(decoded)
-            decoded = _measure(questions, index, decoded, limit) if limit else decoded
-        if isinstance(decoded, BadRecord):
-            place = questions.place(index)
-            problems.append(Problem(id=questions.id(index), place=place, reason=decoded.reason, message=str(decoded)))
+            if length_of:
+                length_of(name, questions.entry(index).text, decoded)
+        except BadRecord as error:
+            problems.append(error.at(name, questions.place(index)))
     problems.sort(key=lambda problem: int(problem.place.split()[1]))
     return Findings(num_records=questions.num_records, num_images=num_images, problems=tuple(problems))
 
@@ -73,17 +69,6 @@ def _decode(questions: QuestionFile, index: int) -> Sequence[tuple[int, int]] | 
         return [image.size for image in questions[index].images]
     except BadRecord as error:
         return error
-
-
-def _measure(
-    questions: QuestionFile, index: int, sizes: Sequence[tuple[int, int]], limit: PromptLimit
-) -> Sequence[tuple[int, int]] | BadRecord:
-    name, text = questions.id(index), questions.entry(index).text
-    try:
-        limit.encoder.prompt_length(name, text, sizes, limit.system_prompt)
-    except BadRecord as error:
-        return error
-    return sizes
 
 
 def _in_threads(work: Callable[[int], T], indices: Sequence[int]) -> Iterator[T]:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from srpo_fast.config import DataConfig, UserError
 
 if TYPE_CHECKING:
     from srpo_fast.dataset import QuestionFile
-    from srpo_fast.prompts import PromptEncoder
+    from srpo_fast.inspection.figures import LengthOf
 
 SHOWN_PLACES = 5  # of every reason
 _BUDGET = {name: DataConfig.model_fields[name].default for name in ("min_pixels", "max_pixels")}
@@ -23,19 +24,13 @@ def check(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import track
 
-    from srpo_fast.inspection.check import PromptLimit, write_problems
     from srpo_fast.inspection.check import check as check_questions
+    from srpo_fast.inspection.check import write_problems
 
-    questions = _open(options)
-    limit = None
-    if options.model:
-        limit = PromptLimit(
-            encoder=_encoder(options.model, options.max_prompt_tokens), system_prompt=options.system_prompt
-        )
     console = Console(stderr=True)
     findings = check_questions(
-        questions,
-        limit,
+        _open(options),
+        _length_of(options, options.max_prompt_tokens) if options.model else None,
         lambda results, total: track(
             results, "decoding", total=total, console=console, transient=True, disable=not console.is_terminal
         ),
@@ -61,20 +56,10 @@ def check(options: argparse.Namespace) -> int:
 
 def stats(options: argparse.Namespace) -> int:
     """Counts what a data file is made of: answers, images, prompt lengths, repetitions."""
-    from srpo_fast.images import qwen_size
     from srpo_fast.inspection.figures import measure, num_words
 
-    questions = _open(options)
-    length_of, unit = num_words, "words"
-    if options.model:
-        encoder = _encoder(options.model, 10**9)
-        unit = "tokens"
-
-        def length_of(name: str, text: str, sizes: Sequence[tuple[int, int]]) -> int:
-            resized = [qwen_size(size, min_pixels=options.min_pixels, max_pixels=options.max_pixels) for size in sizes]
-            return encoder.prompt_length(name, text, resized, options.system_prompt)
-
-    figures = measure(questions, length_of)
+    unit = "tokens" if options.model else "words"
+    figures = measure(_open(options), _length_of(options, 10**9) if options.model else num_words)
     areas = [width * height for width, height in figures.sizes]
     table: dict[str, Any] = {
         "records": figures.num_records,
@@ -173,24 +158,21 @@ def _open(options: argparse.Namespace) -> "QuestionFile":
     )
 
 
-def _encoder(model: Path, max_prompt_tokens: int) -> "PromptEncoder":
+def _length_of(options: argparse.Namespace, max_prompt_tokens: int) -> "LengthOf":
+    """In tokens of the model; raises BadRecord for prompts that are longer."""
     from srpo_fast.prompts import PromptEncoder
 
-    return PromptEncoder.from_pretrained(model, max_prompt_tokens)
+    encoder = PromptEncoder.from_pretrained(options.model, max_prompt_tokens)
+    return lambda name, text, sizes: encoder.prompt_length(name, text, sizes, options.system_prompt)
 
 
 def _quantiles(values: Sequence[int]) -> dict[str, int]:
     ordered = sorted(values)
-    if not ordered:
-        return {}
     places = {"min": 0.0, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-    return {name: ordered[round(share * (len(ordered) - 1))] for name, share in places.items()}
+    return {name: ordered[round(share * (len(ordered) - 1))] for name, share in places.items() if ordered}
 
 
 def _histogram(values: Sequence[int]) -> dict[str, int]:
     """Counts by powers of two: "<=64" are 33 to 64."""
-    counts: dict[int, int] = {}
-    for value in values:
-        top = 1 << max(0, value - 1).bit_length()
-        counts[top] = counts.get(top, 0) + 1
-    return {f"<={top}": counts[top] for top in sorted(counts)}
+    counts = Counter(1 << max(0, value - 1).bit_length() for value in values)
+    return {f"<={top}": count for top, count in sorted(counts.items())}

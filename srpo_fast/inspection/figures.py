@@ -16,7 +16,7 @@ from srpo_fast.images import ImageSource, check_image, image_bytes, image_file
 AnswerKind = Literal["number", "letter", "LaTeX", "text"]
 ANSWER_KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
 
-# from a question's id, text and the sizes of its images
+# from a question's id, text and the sizes of its images as the policy sees them
 LengthOf = Callable[[str, str, Sequence[tuple[int, int]]], int]
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?\s*%?")
@@ -52,7 +52,7 @@ def measure(questions: QuestionFile, length_of: LengthOf) -> Figures:
         images[len(own_sizes)] += 1
         sizes += own_sizes
         try:
-            lengths.append(length_of(questions.id(index), entry.text, own_sizes))
+            lengths.append(length_of(questions.id(index), entry.text, [*map(questions.resized, own_sizes)]))
         except BadRecord:
             num_unmeasured += 1
         contents.add(_content(entry.text, entry.images, questions.image_root))

@@ -33,7 +33,7 @@ def _card(questions: QuestionFile, index: int) -> str:
     try:
         question = questions[index]
     except BadRecord as error:
-        return _problem(Problem(id=questions.id(index), place=place, reason=error.reason, message=str(error)))
+        return _problem(error.at(questions.id(index), place))
     images = "".join(
         f'<img src="data:image/png;base64,{encode_png(image)}" alt="image {number} of {escape(question.id)}">'
         f'<p class="source">{image.width} x {image.height}{_file(question, number - 1)}</p>'

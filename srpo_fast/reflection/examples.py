@@ -14,14 +14,11 @@ from srpo_fast.batch import Question
 from srpo_fast.reflection.gold import GoldCheck, boxed_gold
 from srpo_fast.reflection.leaks import cites_key, leaks
 from srpo_fast.reflection.records import FirstAnswer, Reason, Reflection, Rejection, Step
-from srpo_fast.responses import Response, parse
+from srpo_fast.responses import SINGLE_FORM, SRPO_FORM, Form, parse
 
 ThinkBlocks = Literal[1, 2]
 
-FORMS = {
-    1: ("think", "answer", "reflection", "answer"),
-    2: ("think", "answer", "reflection", "think", "answer"),
-}
+FORMS: dict[ThinkBlocks, Form] = {1: (*SINGLE_FORM, "reflection", "answer"), 2: SRPO_FORM}
 REASONING_CITES_KEY = "reasoning_cites_key"  # beside leaks.Leak, which is about the reflection
 _GAP = re.compile(r"</think>(\s*)<answer>")
 
@@ -41,8 +38,8 @@ def check_first_answer(answer: FirstAnswer) -> Rejection | None:
     if not answer.is_finished:
         return _rejection(answer, Step.ANSWER, Reason.CUT_OFF, "the answer reached reflection.max_tokens")
     response = parse(answer.text)
-    if not response.is_single_well_formed:
-        return _rejection(answer, Step.ANSWER, Reason.BAD_FORM, ", ".join(response.single_reasons))
+    if not response.has_form(SINGLE_FORM):
+        return _rejection(answer, Step.ANSWER, Reason.BAD_FORM, ", ".join(response.faults(SINGLE_FORM)))
     return None
 
 
@@ -56,9 +53,9 @@ def example_of(
 ) -> Example | Rejection:
     """The example, or why it would be a bad one."""
     text = _completion(answer, reflection, think_blocks)
-    response = parse(text)
-    if not _has_form(response, FORMS[think_blocks]):
-        return _rejection(answer, Step.EXAMPLE, Reason.BAD_EXAMPLE, ", ".join(response.reasons))
+    response, form = parse(text), FORMS[think_blocks]
+    if not response.has_form(form):
+        return _rejection(answer, Step.EXAMPLE, Reason.BAD_EXAMPLE, ", ".join(response.faults(form)))
     if not check.is_right(response.second_answer or "", answer.question, answer.gold):
         return _rejection(answer, Step.EXAMPLE, Reason.UNGRADABLE_GOLD, f"ground truth {answer.gold!r:.100}")
     found = _leaks(answer, reflection)
@@ -82,13 +79,6 @@ def _completion(answer: FirstAnswer, reflection: Reflection, think_blocks: Think
         second.insert(0, f"<think>{reflection.reasoning}</think>")
     blocks = [answer.text.strip(), f"<reflection>{reflection.text}</reflection>", *second]
     return (gap[1] if gap else "\n").join(blocks)
-
-
-def _has_form(response: Response, form: tuple[str, ...]) -> bool:
-    return len(response.segments) == len(form) and all(
-        segment.kind == kind and segment.fault is None and segment.text
-        for segment, kind in zip(response.segments, form, strict=True)
-    )
 
 
 def _rejection(answer: FirstAnswer, step: Step, reason: Reason, detail: str) -> Rejection:

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from srpo_fast.atomic_file import cut_torn_line
 from srpo_fast.config import UserError
 from srpo_fast.monitor.run_directory import read_jsonl
 from srpo_fast.reflection.records import Record
@@ -22,7 +23,7 @@ class Journal(Mapping[str, R]):
     """The results of a step by question id, in the order in which they came; those of earlier processes first."""
 
     def __init__(self, path: Path, kind: type[R]) -> None:
-        _cut_torn_line(path)
+        cut_torn_line(path)  # that result is asked for again
         self._records: dict[str, R] = {}
         for line in read_jsonl(path):
             record = _record(line, kind, path)
@@ -68,14 +69,3 @@ def _record(line: dict[str, Any], kind: type[R], path: Path) -> R:
             "written them: choose another directory"
         )
     return kind(**line)
-
-
-def _cut_torn_line(path: Path) -> None:
-    """A process killed while it wrote leaves a last line without its end: that result is asked for again."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            file.truncate(whole)

@@ -7,6 +7,7 @@ from itertools import islice
 from srpo_fast.chat.model import ChatFailure, ChatReply, ChatRequest, FailureReason, Usage
 from srpo_fast.chat.replies import Completion, Setback, one_line, read_reply
 from srpo_fast.chat.request_body import request_body
+from srpo_fast.chat.usage import UsageMeter
 from srpo_fast.config import EndpointConfig, LocalTeacherConfig
 from srpo_fast.rollout.chat_engine import ChatEngine, Said, Talk, Unfit
 
@@ -19,17 +20,11 @@ class LocalModel:
 
     def __init__(self, settings: LocalTeacherConfig, seed: int) -> None:
         self._settings, self._seed = settings, seed
-        self._replies = self._failures = self._prompt_tokens = self._completion_tokens = 0
+        self._meter = UsageMeter(_AS_A_SERVER)
 
     @property
     def usage(self) -> Usage:
-        return Usage(
-            requests=self._replies + self._failures,
-            replies=self._replies,
-            failures=self._failures,
-            prompt_tokens=self._prompt_tokens,
-            completion_tokens=self._completion_tokens,
-        )
+        return self._meter.usage
 
     def ask(self, requests: Iterable[ChatRequest]) -> Iterator[ChatReply | ChatFailure]:
         """One result a request, in rounds. Nothing is asked twice: the same seed would say the same."""
@@ -50,16 +45,17 @@ class LocalModel:
         return Talk(messages=body["messages"], schema=request.schema, seed=seed)
 
     def _result(self, request: ChatRequest, said: Said | Unfit) -> ChatReply | ChatFailure:
+        reply = self._read(request, said)
+        if isinstance(reply, ChatReply):
+            self._meter.add(requests=1, replies=1)
+            return reply
+        self._meter.add(requests=1, failures=1)
+        return ChatFailure(key=request.key, reason=reply.reason, detail=one_line(reply.detail))
+
+    def _read(self, request: ChatRequest, said: Said | Unfit) -> ChatReply | Setback:
         if isinstance(said, Unfit):
-            self._failures += 1
-            return ChatFailure(key=request.key, reason=FailureReason.BAD_REQUEST, detail=one_line(said.reason))
-        self._prompt_tokens += said.prompt_tokens
-        self._completion_tokens += said.completion_tokens
+            return Setback(reason=FailureReason.BAD_REQUEST, detail=said.reason)
         counts = {"prompt_tokens": said.prompt_tokens, "completion_tokens": said.completion_tokens}
+        self._meter.add(**counts)
         choice = {"message": {"content": said.text}, "finish_reason": "stop" if said.is_finished else "length"}
-        reply = read_reply(request, Completion.model_validate({"choices": [choice], "usage": counts}))
-        if isinstance(reply, Setback):
-            self._failures += 1
-            return ChatFailure(key=request.key, reason=reply.reason, detail=one_line(reply.detail))
-        self._replies += 1
-        return reply
+        return read_reply(request, Completion.model_validate({"choices": [choice], "usage": counts}))

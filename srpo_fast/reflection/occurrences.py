@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from srpo_fast.grading.quantities import COUNTS
+
 Span = tuple[int, int]
 
 _REWRITES = [  # LaTeX and typography -> plain characters; the innermost braces first, see plain()
@@ -44,10 +46,6 @@ _UNIT = (
     r"(?:\^?\{?[23\u00b2\u00b3]\}?)?+(?:\s?/\s?[A-Za-z]++)?+)*+"
 )
 _MEASURE = re.compile(rf"(?:[\u20ac\u00a3]\s*)?{_QUANTITY}{_UNIT}")
-_NUMBER_WORDS = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
-)
 # numbers that count parts of a text: "2." at the start of a line, "(2)", "step 2"
 _ENUMERATION = re.compile(
     r"^[ \t]*[(\[]?\d{1,2}[.)\]:](?=\s)|(?<![\w)])\(\d\)(?=\s[A-Za-z])"
@@ -97,7 +95,7 @@ def read_value(gold: str) -> Value | None:
     phrase = _phrase(text, tokens)
     if measure := _MEASURE.fullmatch(text):
         numbers = _values(measure)
-        words = [word for number, word in enumerate(_NUMBER_WORDS) if number in numbers]
+        words = [word for number, word in enumerate(COUNTS) if number in numbers]
         return Value("number", phrase, is_shy=False, numbers=numbers, word=words[0] if words else None)
     return Value("phrase", phrase, is_shy=bool(_SHY_WORD.fullmatch(text)))
 

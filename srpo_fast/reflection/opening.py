@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from srpo_fast.batch import Question
 from srpo_fast.chat.endpoint import Endpoint
-from srpo_fast.config import EMBEDDED, Config, ConfigError, EndpointConfig, LocalTeacherConfig, UserError
+from srpo_fast.config import EMBEDDED, Config, ConfigError, EndpointConfig, LocalTeacherConfig, ReflectionConfig
 from srpo_fast.dataset import QuestionFile, read_questions
 from srpo_fast.formats.descriptions import read_descriptions
+from srpo_fast.formats.records import num_bytes
 from srpo_fast.images import image_file
 from srpo_fast.monitor.progress import Phases
 from srpo_fast.monitor.run_directory import RunDirectory
-from srpo_fast.reflection.answers import EndpointAnswerer
 from srpo_fast.reflection.asking import improvement_request, reflection_request, verdict_request
+from srpo_fast.reflection.crew import Crew, ProgramTeacher, Teacher, endpoint_answerer, judge, model_teacher
 from srpo_fast.reflection.directory import ANSWERS, JUDGEMENTS, REFLECTIONS, Settings
 from srpo_fast.reflection.gold import GoldCheck
-from srpo_fast.reflection.judge import Judge
 from srpo_fast.reflection.pool import Pool
-from srpo_fast.reflection.stage import Crew, Stage1
-from srpo_fast.reflection.teachers import ModelTeacher, ProgramTeacher, Teacher
+from srpo_fast.reflection.stage import Stage1
 
 if TYPE_CHECKING:
     from srpo_fast.embedded.task import Sample
@@ -38,100 +37,93 @@ _HOW_TO_ASK = {
 
 def open_stage_1(config: Config, root: Path | None, display: Phases) -> Stage1:
     """Stage 1 of this run, in the directory `root` (None: the run's own). Its workers are made when it begins."""
-    assert config.reflection is not None
-    check = GoldCheck(config.reward)
+    settings, check = config.reflection, GoldCheck(config.reward)
+    assert settings is not None
     return Stage1(
-        config.reflection,
-        _open_pool(config),
+        settings,
+        _open_pool(config, settings),
         root=RunDirectory(config.run.dir).reflection if root is None else root,
         seed=config.run.seed,
         system_prompt=config.prompt.rollout_system,
-        determined_by=_determined_by(config),
-        open_crew=lambda: _open_crew(config, check),
+        determined_by=_determined_by(config, settings),
+        open_crew=lambda: _open_crew(config, settings, check),
         check=check,
         display=display,
     )
 
 
-def _open_pool(config: Config) -> Pool:
-    assert config.reflection is not None
-    source = config.reflection.pool or config.data.train
-    if source == EMBEDDED and config.reflection.descriptions:
+def _open_pool(config: Config, settings: ReflectionConfig) -> Pool:
+    source = settings.pool or config.data.train
+    if source == EMBEDDED and settings.descriptions:
         raise ConfigError("reflection.descriptions is about image files, and embedded questions have none; set null")
     if source == EMBEDDED:  # an endless list in an order of chance: its first questions are as good a draw as any
-        questions = [sample.question for sample in _embedded_samples(config)]
+        questions = [sample.question for sample in _embedded_samples(config, settings)]
         return Pool(questions, [question.id for question in questions])
-    root = config.reflection.image_root if config.reflection.pool else config.data.image_root
+    root = settings.image_root if settings.pool else config.data.image_root
     file = read_questions(Path(source), root, min_pixels=config.data.min_pixels, max_pixels=config.data.max_pixels)
-    descriptions = _descriptions(config.reflection.descriptions, file) if config.reflection.descriptions else None
-    return Pool(file, [file.id(index) for index in range(len(file))], file.problems, descriptions)
+    descriptions = _descriptions(settings.descriptions, file) if settings.descriptions else None
+    return Pool(file, file.ids, file.problems, descriptions)
 
 
 def _descriptions(path: Path, file: QuestionFile) -> dict[Path, str]:
     descriptions = read_descriptions(path, file.image_root)
     shown = {image_file(source, file.image_root) for index in range(len(file)) for source in file.entry(index).images}
     if not shown & descriptions.keys():
-        raise UserError(
+        raise ConfigError(
             f"reflection.descriptions={path} describes no image of {file.path}: expected its images to be written as "
             f"there, or with paths from {file.image_root}"
         )
     return descriptions
 
 
-def _embedded_samples(config: Config) -> "list[Sample]":
+def _embedded_samples(config: Config, settings: ReflectionConfig) -> "list[Sample]":
     from srpo_fast.embedded.task import load_samples
     from srpo_fast.sources import EMBEDDED_TRAIN_QUESTIONS
 
-    assert config.reflection is not None
-    return load_samples("train", min(config.reflection.prompts, EMBEDDED_TRAIN_QUESTIONS), config.run.seed)
+    return load_samples("train", min(settings.prompts, EMBEDDED_TRAIN_QUESTIONS), config.run.seed)
 
 
-def _open_crew(config: Config, check: GoldCheck) -> Crew:
-    settings = config.reflection
-    assert settings is not None
-    answerer = judge = None
+def _open_crew(config: Config, settings: ReflectionConfig, check: GoldCheck) -> Crew:
+    answerer = None
     if settings.answerer:
         sampling = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
         model = Endpoint(settings.answerer.model_copy(update=sampling))
-        answerer = EndpointAnswerer(model, config.prompt.answer_system, check)
-    if settings.judge:
-        judge = Judge(Endpoint(settings.judge.endpoint))
-    return Crew(answerer=answerer, judge=judge, teacher=_open_teacher(config))
+        answerer = endpoint_answerer(model, config.prompt.answer_system, check)
+    return Crew(
+        answerer=answerer,
+        judge=judge(Endpoint(settings.judge.endpoint)) if settings.judge else None,
+        teacher=_open_teacher(config, settings),
+    )
 
 
-def _open_teacher(config: Config) -> Teacher:
-    settings = config.reflection
-    assert settings is not None
+def _open_teacher(config: Config, settings: ReflectionConfig) -> Teacher:
     match settings.teacher:
         case EndpointConfig() as endpoint:
-            return ModelTeacher(Endpoint(endpoint), with_reasoning=settings.think_blocks == 2)
+            return model_teacher(Endpoint(endpoint), with_reasoning=settings.think_blocks == 2)
         case LocalTeacherConfig() as local:
             if not (local.path / "config.json").is_file():  # now, not after hours of answers
                 raise ConfigError(f"reflection.teacher.path {local.path} is no model directory: it has no config.json")
             from srpo_fast.reflection.local_model import LocalModel
 
-            return ModelTeacher(LocalModel(local, config.run.seed), with_reasoning=settings.think_blocks == 2)
-        case _:
-            source = settings.pool or config.data.train
-            if source != EMBEDDED:
-                raise ConfigError(
-                    f"reflection.teacher=embedded knows only the embedded questions, got {source}; name a server or a "
-                    "model directory as teacher"
-                )
-            from srpo_fast.embedded.teacher import EmbeddedTeacher
+            return model_teacher(LocalModel(local, config.run.seed), with_reasoning=settings.think_blocks == 2)
+    source = settings.pool or config.data.train
+    if source != EMBEDDED:
+        raise ConfigError(
+            f"reflection.teacher=embedded knows only the embedded questions, got {source}; name a server or a model "
+            "directory as teacher"
+        )
+    from srpo_fast.embedded.teacher import EmbeddedTeacher
 
-            return ProgramTeacher(EmbeddedTeacher(_embedded_samples(config)).reflect)
+    return ProgramTeacher(EmbeddedTeacher(_embedded_samples(config, settings)).reflect)
 
 
-def _determined_by(config: Config) -> Settings:
+def _determined_by(config: Config, settings: ReflectionConfig) -> Settings:
     """What the results in every journal depend on, beside the questions themselves."""
-    settings = config.reflection
-    assert settings is not None
     source = settings.pool or config.data.train
     answerer, of_model = settings.answerer, partial(_of_model, descriptions=settings.descriptions)
     answers = {
         "pool": Path(source).name,
-        "pool_bytes": None if source == EMBEDDED else Path(source).stat().st_size,
+        "pool_bytes": None if source == EMBEDDED else num_bytes(Path(source)),
         "seed": config.run.seed,
         "pixels": [config.data.min_pixels, config.data.max_pixels],
         "answerer": of_model(answerer) if answerer else {"model": config.model.path, "dtype": config.model.dtype},

@@ -1,6 +1,6 @@
 """First answers of the policy, sampled in this process."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -14,14 +14,16 @@ from srpo_fast.grading.grader import Grader
 from srpo_fast.monitor.progress import Phases
 from srpo_fast.parallel import Parallel, merge_over_world
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.reflection.answers import Advance, asked
 from srpo_fast.reflection.opening import open_stage_1
-from srpo_fast.reflection.records import FirstAnswer, Rejection, Step
+from srpo_fast.reflection.records import FirstAnswer, Rejection, Step, asked
 from srpo_fast.reflection.stage import write_examples
 from srpo_fast.rollout import Pixels, RolloutEngine, Sampling, sample_groups
 from srpo_fast.sources import resolve_model
 
 ROUND = 8  # times the sequences that all engines hold at once: sampled together, and lost together by a kill
+
+
+Advance = Callable[[int], object]  # told how many more questions are done
 
 
 class SampleGroups(Protocol):

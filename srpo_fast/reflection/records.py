@@ -5,6 +5,7 @@ Question -> FirstAnswer -> Judgement (if there is a judge) -> Reflection -> SftE
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from srpo_fast.batch import Question
 from srpo_fast.responses import parse
@@ -90,3 +91,14 @@ class Case:
     def first(self) -> str:
         """What its answer block holds."""
         return parse(self.answer.text).first_answer or ""
+
+
+def asked(question: Question) -> dict[str, Any]:
+    """The fields of a FirstAnswer that come from its question."""
+    files = question.image_files or (None,) * len(question.images)
+    return {
+        "id": question.id,
+        "question": question.text,
+        "image_files": [None if file is None else str(file) for file in files],
+        "gold": question.answer,
+    }

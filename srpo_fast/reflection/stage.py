@@ -9,41 +9,34 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import TypeGuard
+from typing import Protocol, TypeGuard
 
-from srpo_fast.chat.model import ChatModel
+from srpo_fast.batch import Question
 from srpo_fast.config import ReflectionConfig, UserError
 from srpo_fast.formats.sft import SftExample, write_sft
 from srpo_fast.monitor.progress import Bar, Phases
 from srpo_fast.parallel import Parallel, from_main
-from srpo_fast.reflection.answers import Answerer, EndpointAnswerer
+from srpo_fast.reflection.crew import Crew, check_quality
 from srpo_fast.reflection.directory import ReflectionDirectory, Settings
 from srpo_fast.reflection.examples import Example, check_first_answer, example_of
 from srpo_fast.reflection.gold import GoldCheck
-from srpo_fast.reflection.judge import Judge, check_quality
 from srpo_fast.reflection.pool import Pool
 from srpo_fast.reflection.records import Case, FirstAnswer, Rejection, Step
 from srpo_fast.reflection.selection import keep, open_queues
 from srpo_fast.reflection.tally import Statistics, as_text, statistics_of
-from srpo_fast.reflection.teachers import Teacher
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Crew:
-    """Who does what."""
+class Answerer(Protocol):
+    """The policy, on all ranks."""
 
-    answerer: EndpointAnswerer | None  # None: the policy
-    judge: Judge | None  # None: every first solution is good enough
-    teacher: Teacher
-
-    @property
-    def models(self) -> dict[str, ChatModel]:
-        """Those that are asked over a network or sampled here, by the step they are for."""
-        workers = {"first answers": self.answerer, "judgements": self.judge, "reflections": self.teacher}
-        return {step: worker.model for step, worker in workers.items() if worker and worker.model}
+    def answers(
+        self, questions: Iterable[Question | Rejection], advance: Callable[[int], object]
+    ) -> Iterator[FirstAnswer | Rejection]:
+        """One result a question; `questions` is read as results are taken. advance: told of so many more done."""
+        ...
 
 
 def write_examples(stage: "Stage1", policy: Answerer | None, parallel: Parallel) -> Path:
@@ -131,8 +124,9 @@ class Stage1:
             return
         assert self._crew.answerer is not None, "the policy has left questions without an answer"
         with self.step("first answers", len(self.drawn), len(unanswered)) as bar:
-            for result in self._crew.answerer.answers(self.pool.readable(unanswered), bar.advance):
+            for result in self._crew.answerer.results(self.pool.readable(unanswered)):
                 self.directory.keep(result)
+                bar.advance()
 
     def _first_solutions(self) -> list[FirstAnswer]:
         """The answers to drawn questions that are of the right form, in the draw's order."""
@@ -146,7 +140,7 @@ class Stage1:
         by_id = {answer.id: answer for answer in answers}
         unjudged = self._undone(by_id, judgements)
         with self.step("judgements", len(answers), len(unjudged)) as bar:
-            for result in judge.judgements(self._cases(unjudged, by_id)):
+            for result in judge.results(self._cases(unjudged, by_id)):
                 self.directory.keep(result)
                 bar.advance()
         threshold = self._settings.judge.threshold
@@ -165,7 +159,7 @@ class Stage1:
         ready = sum(len(queue.successes(examples)) for queue in queues)
         with self.step("reflections", wanted, wanted - ready) as bar:
             while pending := [*chain.from_iterable(queue.pending(examples) for queue in queues)]:
-                for result in self._crew.teacher.reflections(self._cases(pending, by_id)):
+                for result in self._crew.teacher.results(self._cases(pending, by_id)):
                     self.directory.keep(result)
                     examples[result.id] = self._example(by_id[result.id])
                     bar.advance(examples[result.id] is not None)

@@ -43,7 +43,7 @@ def openrlhf_score(graded: Graded, settings: RewardConfig) -> Score:
         format=FORMAT * _has_form(graded.text, graded.response.segments),
         accuracy=accuracy,
         length=length_part(deviation, settings),
-        reasons=(*graded.response.reasons, *answer_shortfalls(graded), *length_shortfalls(deviation)),
+        reasons=(*graded.response.faults(SRPO_FORM), *answer_shortfalls(graded), *length_shortfalls(deviation)),
     )
 
 

@@ -3,7 +3,6 @@
 A call that fails costs its completion the reward and is counted. A result that is no reward is a mistake, and an error.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from srpo_fast.batch import Score
@@ -13,29 +12,23 @@ from srpo_fast.rewards.paper import Graded, Shortfall, answer_shortfalls
 from srpo_fast.workers.pool import Crashed, Done, Failed, Outcome, TimedOut, WorkerPool, WorkersDoNotStart
 
 
-class RewardFunction:
-    """The user's function, in workers."""
+def start_reward_function(path_and_name: str, settings: RewardConfig) -> WorkerPool:
+    """Workers that call it with (completion, answer) and give the fields of a Score: all parts, of the others some.
 
-    def __init__(self, path_and_name: str, settings: RewardConfig) -> None:
-        """Loads it once, to learn whether that can be done. Raises UserError if it cannot."""
-        self._pool = WorkerPool(
-            "srpo_fast.rewards.own_function:load_reward_function",
-            path_and_name,
-            workers=settings.workers,
-            limit_s=settings.time_limit,
-            memory_gib=None,  # it may hold a model
-        )
-        try:
-            self._pool.prepare()
-        except WorkersDoNotStart as error:
-            raise UserError(f"expected {path_and_name} to load, but: {error}") from error
-
-    def run(self, calls: Sequence[tuple[str, str]]) -> list[Outcome]:
-        """Of every (completion, answer) the fields of its Score: all five parts, and of the others those it gives.
-
-        Raises UserError when a result is not what the module asks for.
-        """
-        return self._pool.run(calls)
+    Raises UserError if it cannot be loaded; run() raises one when a result is not what own_function.py asks for.
+    """
+    pool = WorkerPool(
+        "srpo_fast.rewards.own_function:load_reward_function",
+        path_and_name,
+        workers=settings.workers,
+        limit_s=settings.time_limit,
+        memory_gib=None,  # it may hold a model
+    )
+    try:
+        pool.prepare()
+    except WorkersDoNotStart as error:
+        raise UserError(f"expected {path_and_name} to load, but: {error}") from error
+    return pool
 
 
 def own_score(outcome: Outcome, graded: Graded | None) -> Score:

@@ -16,7 +16,7 @@ from srpo_fast.batch import Score
 from srpo_fast.config import RewardConfig
 from srpo_fast.grading import Verdict
 from srpo_fast.grading.grader import Check
-from srpo_fast.responses import Response
+from srpo_fast.responses import SINGLE_FORM, SRPO_FORM, TWO_STEP_FORM, Response
 
 FORMAT = 0.5
 ACCURACY = 0.5
@@ -103,7 +103,7 @@ def paper_score(graded: Graded, settings: RewardConfig) -> Score:
         effectiveness=effectiveness(graded, settings),
         reflection_format=REFLECTION_FORMAT * response.has_well_formed_reflection,
         length=length_part(deviation, settings),
-        reasons=(*response.reasons, *answer_shortfalls(graded), *length_shortfalls(deviation)),
+        reasons=(*response.faults(SRPO_FORM), *answer_shortfalls(graded), *length_shortfalls(deviation)),
     )
 
 
@@ -114,10 +114,10 @@ def two_step_score(graded: Graded, settings: RewardConfig) -> Score:
     """
     return score_of(
         graded,
-        format=FORMAT * graded.response.is_two_step_well_formed,
+        format=FORMAT * graded.response.has_form(TWO_STEP_FORM),
         accuracy=ACCURACY * graded.first_correct,
         effectiveness=effectiveness(graded, settings),
-        reasons=(*graded.response.two_step_reasons, *answer_shortfalls(graded)),
+        reasons=(*graded.response.faults(TWO_STEP_FORM), *answer_shortfalls(graded)),
     )
 
 
@@ -125,10 +125,10 @@ def grpo_score(graded: Graded) -> Score:
     """Plain GRPO's reward: the single-answer form and its answer; both answers of the Score are that one."""
     return score_of(
         graded,
-        format=FORMAT * graded.response.is_single_well_formed,
+        format=FORMAT * graded.response.has_form(SINGLE_FORM),
         accuracy=ACCURACY * graded.first_correct,
         second_correct=graded.first_correct,
-        reasons=(*graded.response.single_reasons, *_shortfall(graded.first, Shortfall.FIRST_WRONG)),
+        reasons=(*graded.response.faults(SINGLE_FORM), *_shortfall(graded.first, Shortfall.FIRST_WRONG)),
     )
 
 
@@ -168,7 +168,7 @@ def score_of(
 
 def nothing_for_one_solution(graded: Graded) -> Score:
     """The published code's gate: two think and two answer blocks, or nothing."""
-    reasons = (*graded.response.reasons, *answer_shortfalls(graded), Shortfall.NOT_TWO_SOLUTIONS)
+    reasons = (*graded.response.faults(SRPO_FORM), *answer_shortfalls(graded), Shortfall.NOT_TWO_SOLUTIONS)
     return score_of(graded, reasons=reasons)
 
 

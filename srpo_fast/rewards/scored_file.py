@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
@@ -26,12 +26,11 @@ class ScoredLine:
     score: Score
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Line:
-    id: str | int
+class _Line(BaseModel, strict=True):
     completion: str
-    answer: str
-    question: str  # whose options an answer may name; may be empty
+    answer: str | int | float
+    id: str | int | None = None
+    question: str = ""  # whose options an answer may name
 
 
 def score_file(path: Path, variant: str, tokenizer: str) -> list[ScoredLine]:
@@ -48,8 +47,12 @@ def score_file(path: Path, variant: str, tokenizer: str) -> list[ScoredLine]:
     lines = list(_lines(path))
     if not lines:
         raise UserError(f"{path} holds no completions; expected one JSON object a line")
-    scores = score([Sample(text=line.completion, gold=gold_of(line.answer, line.question, settings)) for line in lines])
-    return [ScoredLine(id=line.id, score=score) for line, score in zip(lines, scores, strict=True)]
+    golds = (gold_of(str(line.answer), line.question, settings) for _, line in lines)
+    scores = score([Sample(text=line.completion, gold=gold) for (_, line), gold in zip(lines, golds, strict=True)])
+    return [
+        ScoredLine(id=f"{path.stem}-{number}" if line.id is None else line.id, score=score)
+        for (number, line), score in zip(lines, scores, strict=True)
+    ]
 
 
 def as_json(scored: Sequence[ScoredLine]) -> str:
@@ -90,47 +93,21 @@ def as_table(scored: Sequence[ScoredLine]) -> Table:
     return table
 
 
-def _lines(path: Path) -> Iterator[_Line]:
+def _lines(path: Path) -> Iterator[tuple[int, _Line]]:
     if not path.is_file():
         raise UserError(f"expected a file of completions at {path}, found none")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"expected JSON lines in UTF-8 in {path}, got: {error}; repair the file") from error
-    # not splitlines(): JSON text may hold Unicode's other line ends as they are
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield _line(line, f"{path.stem}-{number}", f"{path}, line {number}")
-
-
-def _line(text: str, default_id: str, place: str) -> _Line:
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place}: expected a JSON object, got: {error}; repair the line") from error
-    if not isinstance(record, dict):
-        raise UserError(f"{place}: expected a JSON object, got {record!r:.80}")
-    completion, answer = _field(record, "completion", place), _field(record, "answer", place)
-    if not isinstance(completion, str):
-        raise UserError(f"{place}: field completion: expected text, got {completion!r:.80}")
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
-        raise UserError(f"{place}: field answer: expected text or a number, got {answer!r:.80}")
-    own_id = record.get("id")
-    if isinstance(own_id, bool) or not isinstance(own_id, str | int | None):
-        raise UserError(f"{place}: field id: expected text or a whole number, got {own_id!r:.80}")
-    question = record.get("question", "")
-    if not isinstance(question, str):
-        raise UserError(f"{place}: field question: expected text, got {question!r:.80}")
-    return _Line(
-        id=default_id if own_id is None else own_id, completion=completion, answer=str(answer), question=question
-    )
-
-
-def _field(record: dict[str, Any], name: str, place: str) -> Any:
-    if name not in record:
-        fields = ", ".join(record) or "none"
-        raise UserError(f"{place}: expected the fields completion and answer, got {fields:.200}")
-    return record[name]
+    # in bytes: JSON text may hold Unicode's other line ends as they are
+    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, _Line.model_validate_json(line)
+        except ValidationError as error:
+            found = (f"{'.'.join(map(str, e['loc']))} {e['msg']}, got {e['input']!r:.80}" for e in error.errors())
+            what = "; ".join(each.strip() for each in found)
+            raise UserError(
+                f"{path}, line {number}: expected a JSON object with completion and answer, but: {what}"
+            ) from error
 
 
 def _token_counter(tokenizer: str) -> TokenCounter:

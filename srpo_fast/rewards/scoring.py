@@ -14,10 +14,10 @@ from srpo_fast.grading.choices import options_in
 from srpo_fast.grading.grader import Grader
 from srpo_fast.responses import Response, final_value, parse
 from srpo_fast.rewards.openrlhf import openrlhf_score
-from srpo_fast.rewards.own import RewardFunction, own_score
+from srpo_fast.rewards.own import own_score, start_reward_function
 from srpo_fast.rewards.own_function import VERDICTS
 from srpo_fast.rewards.paper import Graded, grpo_score, paper_score, two_step_score
-from srpo_fast.workers.pool import Done
+from srpo_fast.workers.pool import Done, WorkerPool
 
 TokenCounter = Callable[[Sequence[str]], list[int]]  # how many tokens each text is by itself, no special ones added
 
@@ -37,18 +37,15 @@ Scorer = Callable[[Sequence[Sample]], list[Score]]
 def make_scorer(settings: RewardConfig, count_tokens: TokenCounter, grader: Grader) -> Scorer:
     """The scorer that settings.variant names. Raises UserError if that is a function that cannot be loaded."""
     match settings.variant:
-        case "paper":
-            rule = partial(paper_score, settings=settings)
-            return lambda samples: [rule(g) for g in measured(samples, graded(samples, grader), count_tokens)]
-        case "openrlhf":
-            rule = partial(openrlhf_score, settings=settings)
-            return lambda samples: [rule(g) for g in measured(samples, graded(samples, grader), count_tokens)]
+        case "paper" | "openrlhf":
+            rule = paper_score if settings.variant == "paper" else openrlhf_score
+            return lambda samples: [rule(g, settings) for g in measured(samples, graded(samples, grader), count_tokens)]
         case "two_step":
             return lambda samples: [two_step_score(g, settings) for g in graded(samples, grader)]
         case "grpo":
             return lambda samples: [grpo_score(g) for g in graded(samples, grader, _only_the_first)]
         case path_and_name:
-            return partial(_own_scores, function=RewardFunction(path_and_name, settings), grader=grader)
+            return partial(_own_scores, workers=start_reward_function(path_and_name, settings), grader=grader)
 
 
 def gold_of(answer: str, question: str, settings: RewardConfig) -> Gold:
@@ -111,12 +108,12 @@ def measured(samples: Sequence[Sample], graded: Sequence[Graded], count_tokens: 
     return result
 
 
-def _own_scores(samples: Sequence[Sample], *, function: RewardFunction, grader: Grader) -> list[Score]:
+def _own_scores(samples: Sequence[Sample], *, workers: WorkerPool, grader: Grader) -> list[Score]:
     """What the user's function pays. Where it does not say which answers are right, the grammar and the gold do.
 
     Of a single answer both are that one, as in plain GRPO: the form is the user's affair.
     """
-    outcomes = function.run([(sample.text, sample.gold.text) for sample in samples])
+    outcomes = workers.run([(sample.text, sample.gold.text) for sample in samples])
     unsaid = [
         number
         for number, outcome in enumerate(outcomes)

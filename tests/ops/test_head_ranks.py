@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from tests.launch import run_script
+from tests.launch import run_on_ranks
 
 
 @pytest.fixture(scope="module")
 def ranks():
-    result = run_script("tests/ops/head_ranks.py", ranks=4)
+    result = run_on_ranks(4, "tests/ops/head_ranks.py")
     assert result.returncode == 0, result.stderr[-3000:]
     found = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     assert sorted(rank["rank"] for rank in found) == [0, 1, 2, 3]
