@@ -224,7 +224,7 @@ def test_the_summary_of_a_finished_run_is_complete(recorded):
 def test_every_step_has_its_metrics_times_and_memory(recorded):
     lines = read_jsonl(recorded[0].metrics)
     assert [line["step"] for line in lines] == list(range(12))
-    keys = {"time/rollout_s", "time/unaccounted_s", "time/step_s", "memory/peak_gib", *METRICS}
+    keys = {"time/rollout_s", "time/unaccounted_s", "time/step_s", "memory/peak_gib", "memory/host_gib", *METRICS}
     assert all(keys <= set(line) for line in lines)
 
 

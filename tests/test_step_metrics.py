@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from srpo_fast.batch import Completion, Group, HeldOut, Prompt, Question, Score
 from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
@@ -28,7 +29,7 @@ def make_score(
 @pytest.fixture
 def groups() -> list[Group]:
     prompt = Prompt(
-        question=Question(id="q", text="", images=(), answer=""),
+        question=Question(id="q", text="<image>", images=(Image.new("RGB", (28, 28)),), answer=""),
         engine_token_ids=(),
         token_ids=torch.tensor([1]),
         position_ids=torch.zeros(3, 1, dtype=torch.int64),
@@ -70,6 +71,7 @@ def test_the_means_are_over_all_completions_dropped_groups_included(groups):
             "rollout/transitions_wr": 0.25,
             "rollout/transitions_rw": 0.25,
             "rollout/transitions_ww": 0.25,
+            "rollout/images": 2.0,
             "rollout/completion_tokens_mean": 4.0,
             "rollout/finished": 0.75,
             "rollout/groups_kept": 0.5,
