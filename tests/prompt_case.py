@@ -8,12 +8,7 @@ from srpo_fast.batch import Prompt, Question
 
 
 def bare_prompt(
-    name: str,
-    token_ids: Tensor | None = None,
-    *,
-    text: str = "",
-    images: tuple[Image.Image, ...] = (),
-    answer: str = "",
+    name: str, token_ids: Tensor | None = None, text: str = "", images: tuple[Image.Image, ...] = (), answer: str = ""
 ) -> Prompt:
     """Of one token unless told otherwise; its images, if any, have no patches."""
     token_ids = torch.tensor([1]) if token_ids is None else token_ids

@@ -250,8 +250,9 @@ def test_no_report_of_what_is_no_run(tmp_path):
 def test_a_resumed_run_goes_on_where_it_was(tmp_path):
     record_run(tmp_path / "run", steps=4)
     before = read_summary(tmp_path / "run" / "summary.json").seconds
-    monitor, _ = open_writing(tmp_path / "run")
+    monitor, stream = open_writing(tmp_path / "run")
     monitor.resume_at(2)
+    assert "resumed: step 2 is next" in stream.getvalue()
     assert [line["step"] for line in read_jsonl(monitor.run.metrics)] == [0, 1]
     assert [path.stem for path in monitor.run.completion_files()] == ["step_000000", "step_000001"]
     with monitor, monitor.phase("srpo", 4, done=2):

@@ -114,6 +114,8 @@ class WritingMonitor(Monitor):
 
     def resume_at(self, step: int) -> None:
         self._metrics.drop_from(step)
+        if step:
+            self.note(f"resumed: step {step:,} is next, the ones before are done")
         for path in self.run.completion_files():
             if step_of(path) >= step:
                 path.unlink()
@@ -122,7 +124,7 @@ class WritingMonitor(Monitor):
         memory = {"memory/peak_gib": peak_memory_gib(), "memory/host_gib": host_memory_gib()}
         line = {**metrics, **self.timer.lap(), **memory}
         self._metrics.write(step, line)
-        for text in self._notes.on(step, metrics):
+        for text in self._notes.on(step, line):
             self.note(text)
         if groups:
             telling = sorted(groups, key=lambda group: all(score.failure is None for score in group.scores))
