@@ -30,8 +30,8 @@ class StepNotes:
             self._told.add("memory")
             yield (
                 f"step {step}: this process holds {held:.1f} GiB of host memory, {self._steps - WARM_UP} steps ago "
-                f"{self._host_gib:.1f}; if memory/host_gib goes on rising, the machine will end the run, which the same "
-                "command then goes on with from its last checkpoint"
+                f"{self._host_gib:.1f}; if memory/host_gib goes on rising, the machine will end the run; the same "
+                "command goes on from its last checkpoint"
             )
 
     def _of_mismatch(self, step: int, metrics: Mapping[str, float]) -> Iterator[str]:
