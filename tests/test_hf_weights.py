@@ -12,7 +12,7 @@ from tests.launch import run_script
 from tests.published_config import config_of
 from tests.shapes_of_layouts import published
 
-LAYERS, HIDDEN, FFN, VOCABULARY = 30, 1024, 4096, 65536  # 1 GiB in bf16
+LAYERS, HIDDEN, FFN, VOCABULARY = 12, 1024, 4096, 32768  # 0.4 GiB in bf16
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_every_published_tensor_is_mapped_once_and_cut_without_rest(found, model
 
 @pytest.fixture(scope="module")
 def large_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of 1 GiB in four files, of which only names, shapes and sums matter."""
+    """A checkpoint of 0.4 GiB in four files, of which only names, shapes and sums matter."""
     folder = tmp_path_factory.mktemp("large_model")
     config = config_of(PUBLISHED["7b"])
     text = {
@@ -56,7 +56,7 @@ def test_an_import_needs_little_more_memory_than_the_ranks_slice(large_model):
     assert result.returncode == 0, result.stderr[-4000:]
     cost = json.loads(result.stdout.splitlines()[-1])
     total = sum(file.stat().st_size for file in large_model.glob("*.safetensors"))
-    assert total > 1 << 30
+    assert total > 400 << 20
     assert 0.5 <= cost["slice"] / total < 0.51  # norms and their like are whole on every rank
     assert cost["slice"] <= cost["peak"] < 1.3 * cost["slice"]
     assert cost["sum"] / (cost["slice"] / 2) == pytest.approx(0.5, abs=1e-3)  # random numbers, not what was there
