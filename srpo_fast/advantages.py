@@ -10,7 +10,6 @@ A group whose rewards span less than 1e-6 is flat: its advantages are exactly 0,
 comes first, so dropped groups take no part in batch_std.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -22,36 +21,20 @@ FLAT_SPREAD = 1e-6  # a group whose rewards span less tells its completions apar
 STD_FLOOR = 1e-6  # added to the standard deviation
 
 
-def _group_std(rewards_PG: Tensor) -> Tensor:
-    centred_PG = rewards_PG - rewards_PG.mean(dim=1, keepdim=True)
-    degrees = max(centred_PG.shape[1] - 1, 1)  # a group of one is flat anyway
-    return (centred_PG.square().sum(dim=1, keepdim=True) / degrees).sqrt() + STD_FLOOR
-
-
-def _batch_std(rewards_PG: Tensor) -> Tensor:
-    return _group_std(rewards_PG.reshape(1, -1)).expand(len(rewards_PG), 1)
-
-
-def _unscaled(rewards_PG: Tensor) -> Tensor:
-    return torch.ones_like(rewards_PG[:, :1])
-
-
-# what the centred rewards are divided by, [P, 1]
-_DIVISORS: dict[Scale, Callable[[Tensor], Tensor]] = {
-    "group_std": _group_std,
-    "batch_std": _batch_std,
-    "none": _unscaled,
-}
-
-
 def group_advantages(rewards_PG: Tensor, scale: Scale) -> Tensor:
     """[P, G] fp32: each reward minus its group's mean, divided as `scale` says; computed in float64."""
     assert rewards_PG.ndim == 2, f"{rewards_PG.shape=}, expected [P, G]"
     assert rewards_PG.isfinite().all(), "a reward is not finite"
     rewards_PG = rewards_PG.double()
     centred_PG = rewards_PG - rewards_PG.mean(dim=1, keepdim=True)
-    scaled_PG = centred_PG / _DIVISORS[scale](rewards_PG)
-    return torch.where(flat_groups(rewards_PG)[:, None], 0.0, scaled_PG).float()
+    if scale != "none":
+        centred_PG /= _std(rewards_PG if scale == "group_std" else rewards_PG.reshape(1, -1))
+    return torch.where(flat_groups(rewards_PG)[:, None], 0.0, centred_PG).float()
+
+
+def _std(rewards: Tensor) -> Tensor:
+    """[rows, 1] unbiased, of each row; a row of one reward is flat anyway."""
+    return rewards.std(dim=1, correction=min(1, rewards.shape[1] - 1), keepdim=True) + STD_FLOOR
 
 
 def flat_groups(rewards_PG: Tensor) -> Tensor:

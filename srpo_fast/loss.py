@@ -36,25 +36,6 @@ class Head:
     vocab: VocabShard
 
 
-def _by_completion(lengths: list[int], max_tokens: int) -> list[float]:
-    return [1.0 / (len(lengths) * max(1, length)) for length in lengths]
-
-
-def _by_token(lengths: list[int], max_tokens: int) -> list[float]:
-    return [1.0 / sum(lengths)] * len(lengths)
-
-
-def _by_constant(lengths: list[int], max_tokens: int) -> list[float]:
-    return [1.0 / (len(lengths) * max_tokens)] * len(lengths)
-
-
-_NORMALIZERS: dict[Normalizer, Callable[[list[int], int], list[float]]] = {
-    "completion": _by_completion,
-    "token": _by_token,
-    "constant": _by_constant,
-}
-
-
 def token_weights(lengths: list[int], normalizer: Normalizer, max_tokens: int) -> list[float]:
     """One weight a sequence for each of its loss tokens.
 
@@ -68,7 +49,13 @@ def token_weights(lengths: list[int], normalizer: Normalizer, max_tokens: int) -
     the mean though they have no gradient. Not counted are dropped groups and masked truncated completions. Over all
     tokens the weights sum to 1, for `constant` to the mean share of max_tokens that was used.
     """
-    return _NORMALIZERS[normalizer](lengths, max_tokens)
+    match normalizer:
+        case "completion":
+            return [1.0 / (len(lengths) * max(1, length)) for length in lengths]
+        case "token":
+            return [1.0 / sum(lengths)] * len(lengths)
+        case "constant":
+            return [1.0 / (len(lengths) * max_tokens)] * len(lengths)
 
 
 def objective_of(settings: LossConfig) -> Objective:

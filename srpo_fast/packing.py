@@ -165,11 +165,11 @@ def _concatenate(parts: list[list[TrainingSequence]], first_rows: dict[str, int]
     return MicroBatch(
         input_ids=torch.cat(ids),
         position_ids=torch.cat(positions, dim=1),
-        cu_seqlens=_offsets(lengths),
+        cu_seqlens=offsets(lengths),
         max_seqlen=int(lengths.max()),
         image_rows=torch.cat(image_rows),
         feature_rows=torch.cat(feature_rows),
-        row_offsets=_offsets(row_counts),
+        row_offsets=offsets(row_counts),
         loss_rows=torch.cat(rows),
         labels=torch.cat(labels),
         advantages=_per_token([s.advantage for s in members], row_counts),
@@ -181,7 +181,7 @@ def _concatenate(parts: list[list[TrainingSequence]], first_rows: dict[str, int]
 
 def _keys(rows: list[Tensor]) -> Keys:
     lengths = torch.tensor([len(r) for r in rows])
-    return Keys(rows=torch.cat(rows), cu_seqlens=_offsets(lengths), max_seqlen=int(lengths.max()))
+    return Keys(rows=torch.cat(rows), cu_seqlens=offsets(lengths), max_seqlen=int(lengths.max()))
 
 
 def _per_token(values: list[float], row_counts: Tensor) -> Tensor:
@@ -189,6 +189,6 @@ def _per_token(values: list[float], row_counts: Tensor) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).repeat_interleave(row_counts)
 
 
-def _offsets(counts: Tensor) -> Tensor:
+def offsets(counts: Tensor) -> Tensor:
     """[S] -> [S + 1] int32: where each begins, and the end."""
     return torch.nn.functional.pad(counts.cumsum(0), (1, 0)).int()

@@ -19,11 +19,11 @@ def group_rewards(groups: Sequence[Group], settings: AdvantageConfig, max_tokens
 
 def kept_groups(groups: Sequence[Group], settings: AdvantageConfig, max_tokens: int) -> Tensor:
     """[P] bool: the groups that the accuracy filter leaves, and that are not flat where these are dropped."""
-    accuracy_PG = {
-        "final_answer": [[float(s.second_correct) for s in group.scores] for group in groups],
-        "shaped_accuracy": [[s.accuracy + s.effectiveness for s in group.scores] for group in groups],
-    }[settings.filter_by]
-    kept_P = accuracy_filter(torch.tensor(accuracy_PG), settings.accuracy_low, settings.accuracy_high)
+    if settings.filter_by == "final_answer":
+        accuracy = [[float(score.second_correct) for score in group.scores] for group in groups]
+    else:
+        accuracy = [[score.accuracy + score.effectiveness for score in group.scores] for group in groups]
+    kept_P = accuracy_filter(torch.tensor(accuracy), settings.accuracy_low, settings.accuracy_high)
     if settings.drop_flat_groups:
         kept_P &= ~flat_groups(group_rewards(groups, settings, max_tokens))
     return kept_P

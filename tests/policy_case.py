@@ -1,6 +1,5 @@
 """One update for policies to agree on: prompts with none, one and two images, several completions, uneven lengths."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,8 @@ from torch import Tensor
 
 from srpo_fast.batch import Question, TrainingSequence
 from srpo_fast.config import OptimizerConfig
-from srpo_fast.flops import UpdateFlops
 from srpo_fast.loss import with_token_weights
-from srpo_fast.model_shape import read_shape
-from srpo_fast.packing import Packer, pack
+from srpo_fast.packing import Packer, make_packer
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
@@ -73,13 +70,8 @@ def make_sequences(model_dir: Path, questions: tuple[Question, ...] = QUESTIONS)
 
 
 def packer(model_dir: Path, parallel: Parallel, tokens_per_micro_batch: int, *, share_prompts: bool = False) -> Packer:
-    encoder = open_encoder(model_dir)
-    return partial(
-        pack, tokens_per_micro_batch=tokens_per_micro_batch, dp=parallel.dp, dp_rank=parallel.dp_rank,
-        merge_size=encoder.merge_size, image_token_id=encoder.image_token_id,
-        flops=UpdateFlops(shape=read_shape(model_dir / "config.json"), train_vision=False),
-        share_prompts=share_prompts,
-    )  # fmt: skip
+    settings = OptimizerConfig(tokens_per_micro_batch=tokens_per_micro_batch, share_prompts=share_prompts)
+    return make_packer(model_dir, open_encoder(model_dir), settings, parallel, train_vision=False)
 
 
 def perturb(policy: Policy, size: float, seed: int) -> None:

@@ -19,36 +19,15 @@ from srpo_fast import torchvision_shim  # noqa: F401
 # isort: split
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from srpo_fast.model_shape import PUBLISHED
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy.hf_weights import HFWeights
 from srpo_fast.policy.language_model import build_language_model
 from srpo_fast.policy.megatron_start import start_megatron
 from srpo_fast.policy.name_map import HeadLayout, canonical, rule_for
+from tests.published_config import config_of
 
-# hidden, intermediate, layers, heads, key/value heads, vocabulary, tied, the vision tower's intermediate
-MODELS = {
-    "3B": (2048, 11008, 36, 16, 2, 151936, True, 3420),
-    "7B": (3584, 18944, 28, 28, 4, 152064, False, 3420),
-    "32B": (5120, 27648, 64, 40, 8, 152064, False, 3456),
-    "72B": (8192, 29568, 80, 64, 8, 152064, False, 3456),
-}
-BILLIONS = {"3B": 3.75, "7B": 8.29, "32B": 33.45, "72B": 73.41}  # parameters, as published
 STAGES = [(1, 1), (2, 1), (3, 1), (4, 1), (2, 2)]  # pipeline stages, chunks a stage
-
-
-def config_of(model: str) -> Qwen2_5_VLConfig:
-    hidden, intermediate, layers, heads, kv_heads, vocabulary, tied, vision_intermediate = MODELS[model]
-    text = {
-        "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers,
-        "num_attention_heads": heads, "num_key_value_heads": kv_heads, "vocab_size": vocabulary,
-        "tie_word_embeddings": tied,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-    }  # fmt: skip
-    vision = {
-        "depth": 32, "hidden_size": 1280, "num_heads": 16, "intermediate_size": vision_intermediate,
-        "out_hidden_size": hidden,
-    }  # fmt: skip
-    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=tied)
 
 
 def published(config: Qwen2_5_VLConfig) -> dict[str, Tensor]:
@@ -109,14 +88,12 @@ def tower_problems(config: Qwen2_5_VLConfig, index: dict[str, Tensor]) -> list[s
 
 def main() -> None:
     results: dict[str, list[str]] = {}
-    for model in MODELS:
-        config = config_of(model)
+    for model, shape in PUBLISHED.items():
+        config = config_of(shape)
         index = published(config)
-        billions = sum(tensor.numel() for tensor in index.values()) / 1e9
-        results[f"{model} size"] = [] if abs(billions - BILLIONS[model]) < 0.01 else [f"{billions} billion"]
         results[f"{model} vision"] = tower_problems(config, index)
         for tp in (tp for tp in (1, 2, 4, 8) if config.text_config.num_key_value_heads % tp == 0):
-            for pp, chunks in STAGES if model in ("7B", "32B") else STAGES[::3]:
+            for pp, chunks in STAGES if model in ("7b", "32b") else STAGES[::3]:
                 results[f"{model} tp{tp} pp{pp} chunks{chunks}"] = problems(config, index, tp, pp, chunks)
     print(json.dumps(results))
 

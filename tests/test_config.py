@@ -79,14 +79,9 @@ def test_all_mistakes_are_named_at_once():
     assert "'completion', 'token' or 'constant'" in message
 
 
-@pytest.mark.parametrize(
-    ("overrides", "says"),
-    [
-        (["parallel.chunks_per_stage=2"], "parallel: chunks_per_stage=2 .* raise pp, or leave it out"),
-    ],
-)
-def test_parallel_sizes_without_anything_to_share_are_refused(overrides, says):
-    assert re.search(says, refusal(*overrides))
+def test_chunks_of_one_stage_are_refused():
+    says = refusal("parallel.chunks_per_stage=2")
+    assert re.search("parallel: chunks_per_stage=2 .* raise pp, or leave it out", says)
 
 
 def test_a_missing_key_is_named(tmp_path):

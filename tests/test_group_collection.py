@@ -3,19 +3,9 @@
 import pytest
 import torch
 
-from srpo_fast.batch import Group, Prompt, Question
+from srpo_fast.batch import Group, Prompt
 from srpo_fast.group_collection import Collection, collect_groups
-
-
-def make_prompt(number: int) -> Prompt:
-    return Prompt(
-        question=Question(id=str(number), text="", images=(), answer=""),
-        engine_token_ids=(),
-        token_ids=torch.tensor([1]),
-        position_ids=torch.zeros(3, 1, dtype=torch.int64),
-        pixel_values=torch.empty(0, 8),
-        image_grid_thw=torch.empty(0, 3, dtype=torch.int64),
-    )
+from tests.prompt_case import bare_prompt
 
 
 def collect(keeps, *, wanted: int = 4, refill_rounds: int = 0, size: int = 1000) -> tuple[Collection, list[int]]:
@@ -23,7 +13,7 @@ def collect(keeps, *, wanted: int = 4, refill_rounds: int = 0, size: int = 1000)
 
     keeps: whether the group of prompt n is kept.
     """
-    left, asked = [make_prompt(i) for i in range(size)], []
+    left, asked = [bare_prompt(str(i)) for i in range(size)], []
 
     def draw(count: int) -> list[Prompt]:
         assert count <= len(left)

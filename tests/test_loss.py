@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from srpo_fast.batch import Prompt, Question, TrainingSequence
+from srpo_fast.batch import TrainingSequence
 from srpo_fast.config import LossConfig
 from srpo_fast.flops import UpdateFlops
 from srpo_fast.loss import (
@@ -26,6 +26,7 @@ from srpo_fast.model_shape import PUBLISHED
 from srpo_fast.packing import pack
 from srpo_fast.sequences import without_zero_advantage
 from srpo_kernels import Objective, VocabShard
+from tests.prompt_case import bare_prompt
 
 VOCAB = 32
 # the policy's hidden states are its logits
@@ -34,16 +35,8 @@ COOLER = replace(HEAD, vocab=VocabShard(temperature=0.5))
 
 
 def make_sequence(number: int, length: int, advantage: float) -> TrainingSequence:
-    prompt = Prompt(
-        question=Question(id=str(number), text="", images=(), answer=""),
-        engine_token_ids=(),
-        token_ids=torch.randint(VOCAB, (2 + number % 4,)),
-        position_ids=torch.arange(2 + number % 4).repeat(3, 1),
-        pixel_values=torch.empty(0, 8),
-        image_grid_thw=torch.empty(0, 3, dtype=torch.int64),
-    )
     return TrainingSequence(
-        prompt=prompt,
+        prompt=bare_prompt(str(number), torch.randint(VOCAB, (2 + number % 4,))),
         completion_ids=tuple(torch.randint(VOCAB, (length,)).tolist()),
         loss_mask=tuple(i % 5 != 3 for i in range(length)),
         advantage=advantage,

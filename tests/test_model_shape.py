@@ -8,38 +8,23 @@ import torch
 from srpo_fast import torchvision_shim  # noqa: F401
 
 # isort: split
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from srpo_fast.config import UserError
 from srpo_fast.estimate import parameters
 from srpo_fast.estimate.layout import make_layout
-from srpo_fast.model_shape import PUBLISHED, ModelShape, find_shape, read_shape
+from srpo_fast.model_shape import PUBLISHED, find_shape, read_shape
 from tests.estimate.conftest import TINY
+from tests.published_config import config_of
 
 # half the bytes that model.safetensors.index.json of Qwen/Qwen2.5-VL-*-Instruct gives as total_size
 PUBLISHED_COUNTS = {"3b": 3_754_622_976, "7b": 8_292_166_656, "32b": 33_452_718_336, "72b": 73_410_777_344}
 
 
-def hf_config(shape: ModelShape) -> Qwen2_5_VLConfig:
-    t, v = shape.text, shape.vision
-    return Qwen2_5_VLConfig(
-        text_config={
-            "num_hidden_layers": t.layers, "hidden_size": t.hidden, "num_attention_heads": t.heads,
-            "num_key_value_heads": t.kv_heads, "intermediate_size": t.ffn, "vocab_size": t.vocab,
-            "tie_word_embeddings": t.tied,
-        },
-        vision_config={
-            "depth": v.depth, "hidden_size": v.hidden, "intermediate_size": v.ffn, "num_heads": v.heads,
-            "out_hidden_size": v.out_hidden,
-        },
-        tie_word_embeddings=t.tied,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_counts_are_those_of_the_published_files_and_of_transformers(size):
     with torch.device("meta"):
-        model = Qwen2_5_VLForConditionalGeneration(hf_config(PUBLISHED[size]))
+        model = Qwen2_5_VLForConditionalGeneration(config_of(PUBLISHED[size]))
     assert parameters.total(PUBLISHED[size]) == PUBLISHED_COUNTS[size]
     assert sum(p.numel() for p in model.parameters()) == PUBLISHED_COUNTS[size]
     assert sum(p.numel() for p in model.model.visual.parameters()) == parameters.vision_total(PUBLISHED[size].vision)
@@ -66,7 +51,7 @@ def test_shards_and_stages_add_up_to_the_model(size, tp, pp):
 
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_a_config_is_read_as_published_and_as_transformers_writes_it(size, tmp_path):
-    nested = hf_config(PUBLISHED[size]).to_dict()
+    nested = config_of(PUBLISHED[size]).to_dict()
     text = nested.pop("text_config")
     flat = text | nested | {"vision_config": nested["vision_config"], "model_type": "qwen2_5_vl"}
     for name, document in (("flat", flat), ("nested", nested | {"text_config": text})):

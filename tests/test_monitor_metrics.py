@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from srpo_fast.monitor.metrics import MetricsWriter, PhaseTimer, peak_memory_gib, read_series, reward_ends
+from srpo_fast.monitor.metrics import (
+    MetricsWriter,
+    PhaseTimer,
+    host_memory_gib,
+    peak_memory_gib,
+    read_series,
+    reward_ends,
+)
 from srpo_fast.monitor.run_directory import read_jsonl
 
 
@@ -101,6 +108,14 @@ def test_a_span_that_fails_is_closed():
         raise RuntimeError
     now[0] += 2.0
     assert timer.seconds() == {"unaccounted": 2.0, "rollout": 1.0}
+
+
+def test_host_memory_falls_when_it_is_given_back():
+    before = host_memory_gib()
+    block = np.ones(2**28, dtype=np.uint8)
+    assert host_memory_gib() - before > 0.2
+    del block
+    assert host_memory_gib() - before < 0.1
 
 
 @pytest.mark.skipif(torch.cuda.is_initialized(), reason="then it is the device's memory")

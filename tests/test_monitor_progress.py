@@ -18,7 +18,7 @@ def terminal():
 
 def run_plain(seconds_per_unit, total, done=0):
     stream, now = io.StringIO(), [0.0]
-    display = PlainDisplay(stream, interval_s=5.0, clock=lambda: now[0])
+    display = PlainDisplay(stream, clock=lambda: now[0])
     with display.bar("srpo", total, done) as bar:
         for i in range(total - done):
             now[0] += seconds_per_unit

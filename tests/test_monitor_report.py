@@ -7,10 +7,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-import torch
 from PIL import Image
 
-from srpo_fast.batch import Completion, Group, HeldOut, Prompt, Question, Score, Transitions
+from srpo_fast.batch import Completion, Group, HeldOut, Score, Transitions
 from srpo_fast.config import Config, UserError
 from srpo_fast.monitor.metrics import MetricsWriter
 from srpo_fast.monitor.progress import PlainDisplay
@@ -19,6 +18,7 @@ from srpo_fast.monitor.run_directory import RunDirectory, open_run, read_jsonl
 from srpo_fast.monitor.run_monitor import RECORDED_GROUPS, Monitor, WritingMonitor, open_monitor
 from srpo_fast.monitor.samples import MAX_IMAGE_SIDE, encode_png, read_completions, write_completions
 from srpo_fast.monitor.summary import read_summary
+from tests.prompt_case import bare_prompt
 
 HOSTILE = "<script>alert('x')</script>"
 WELL_FORMED = (
@@ -45,15 +45,7 @@ def make_score(first, second, *reasons):
 
 
 def make_group(name, texts_and_scores, text="<image>What is the sum?"):
-    question = Question(id=name, text=text, images=(Image.new("RGB", (112, 28), "white"),), answer="4")
-    prompt = Prompt(
-        question=question,
-        engine_token_ids=(1,),
-        token_ids=torch.ones(1, dtype=torch.int64),
-        position_ids=torch.zeros(3, 1, dtype=torch.int64),
-        pixel_values=torch.zeros(0, 1176),
-        image_grid_thw=torch.zeros(0, 3, dtype=torch.int64),
-    )
+    prompt = bare_prompt(name, text=text, images=(Image.new("RGB", (112, 28), "white"),), answer="4")
     completions = tuple(
         Completion(token_ids=(5, 6, 7), rollout_logprobs=(0.0,) * 3, text=t, is_finished=True, policy_version=0)
         for t, _ in texts_and_scores
@@ -224,7 +216,7 @@ def test_the_summary_of_a_finished_run_is_complete(recorded):
 def test_every_step_has_its_metrics_times_and_memory(recorded):
     lines = read_jsonl(recorded[0].metrics)
     assert [line["step"] for line in lines] == list(range(12))
-    keys = {"time/rollout_s", "time/unaccounted_s", "time/step_s", "memory/peak_gib", *METRICS}
+    keys = {"time/rollout_s", "time/unaccounted_s", "time/step_s", "memory/peak_gib", "memory/host_gib", *METRICS}
     assert all(keys <= set(line) for line in lines)
 
 
@@ -258,8 +250,9 @@ def test_no_report_of_what_is_no_run(tmp_path):
 def test_a_resumed_run_goes_on_where_it_was(tmp_path):
     record_run(tmp_path / "run", steps=4)
     before = read_summary(tmp_path / "run" / "summary.json").seconds
-    monitor, _ = open_writing(tmp_path / "run")
+    monitor, stream = open_writing(tmp_path / "run")
     monitor.resume_at(2)
+    assert "resumed: step 2 is next" in stream.getvalue()
     assert [line["step"] for line in read_jsonl(monitor.run.metrics)] == [0, 1]
     assert [path.stem for path in monitor.run.completion_files()] == ["step_000000", "step_000001"]
     with monitor, monitor.phase("srpo", 4, done=2):

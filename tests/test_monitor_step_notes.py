@@ -1,10 +1,10 @@
-"""A mismatch is told of once, above its threshold and before it ends the run."""
+"""What gives reason to speak is told of once: a mismatch before it ends the run, memory before it is gone."""
 
 import pytest
 from pydantic import ValidationError
 
 from srpo_fast.config import LossConfig
-from srpo_fast.monitor.step_notes import StepNotes
+from srpo_fast.monitor.step_notes import WARM_UP, StepNotes
 
 
 def notes_of(settings: LossConfig, *mismatches: float) -> list[str]:
@@ -27,3 +27,10 @@ def test_the_threshold_can_be_set_below_the_stop_only():
 
 def test_a_step_without_an_update_says_nothing():
     assert list(StepNotes(LossConfig()).on(0, {"train/updates": 0.0})) == []
+
+
+def test_host_memory_that_grows_after_the_first_steps_is_told_of_once():
+    notes, held = StepNotes(LossConfig()), [*range(10, 10 + WARM_UP), 30.0, 36.0, 38.0, 50.0]
+    told = {step: list(notes.on(step, {"memory/host_gib": gib})) for step, gib in enumerate(held)}
+    assert [step for step, texts in told.items() if texts] == [WARM_UP + 2]
+    assert "holds 38.0 GiB of host memory, 3 steps ago 29.0" in told[WARM_UP + 2][0]

@@ -19,7 +19,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from srpo_fast.batch import Prompt, TrainingSequence
 from srpo_fast.config import ConfigError, LossConfig
 from srpo_fast.loss import objective_of, srpo_loss, supervised_loss
-from srpo_fast.policy import Policy
+from srpo_fast.policy import NotFinite, Policy
 from srpo_fast.policy.hf_directory import HFDirectory
 from srpo_fast.policy.language_model import transformer_config
 from srpo_fast.policy.name_map import canonical
@@ -324,3 +324,11 @@ def test_a_directory_in_the_published_flat_form_is_the_same_model(policy, one_pr
     batch = packer(untrained_model, one_process, 4096)(make_sequences(untrained_model))
     for found, expected in zip(open_policy(flat, one_process).logprobs(batch), policy.logprobs(batch), strict=True):
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_ends_the_run(fresh_policy, sequences, one_process, untrained_model, broken):
+    batch = packer(untrained_model, one_process, 4096)([replace(sequences[0], advantage=broken), *sequences[1:]])
+    fresh_policy.forward_backward(batch, SRPO)
+    with pytest.raises(NotFinite, match=r"update 1: the gradient's norm is (nan|inf), .* last checkpoint is intact"):
+        fresh_policy.step(1e-5)

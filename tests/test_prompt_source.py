@@ -17,7 +17,7 @@ from srpo_fast.dataset import QuestionFile, read_questions
 from srpo_fast.embedded.task import load_questions
 from srpo_fast.group_collection import collect_step
 from srpo_fast.monitor.metrics import PhaseTimer
-from srpo_fast.monitor.step_metrics import PARTS
+from srpo_fast.monitor.samples import REWARD_PARTS
 from srpo_fast.parallel import Parallel
 from srpo_fast.prompt_source import PromptSource, encode_usable
 from srpo_fast.prompts import PromptEncoder
@@ -197,7 +197,7 @@ def test_open_groups_go_on_in_the_next_step_and_every_prompt_trains_once_also_af
     config = load_config(
         DEFAULT_CONFIG, ["data.prompts_per_step=4", "rollout.finish_share=0.5", "rollout.group_size=2"]
     )
-    score = Score(**dict.fromkeys(("total", *PARTS), 0.0), first_correct=True, second_correct=True, reasons=())
+    score = Score(**dict.fromkeys(("total", *REWARD_PARTS), 0.0), first_correct=True, second_correct=True, reasons=())
 
     def sample(asked):
         """Begins what is new and ends what was begun."""

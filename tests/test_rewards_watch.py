@@ -1,21 +1,14 @@
 """A run whose rewards teach nothing ends early, with a line that says why and what to do."""
 
 import pytest
-import torch
 
-from srpo_fast.batch import Completion, Group, Prompt, Question, Score
+from srpo_fast.batch import Completion, Group, Score
 from srpo_fast.config import RewardConfig
 from srpo_fast.rewards.watch import RewardAlarm, RewardWatch
+from tests.prompt_case import bare_prompt
 
 COMPLETION = Completion(token_ids=(1,), rollout_logprobs=(-1.0,), text="", is_finished=True, policy_version=0)
-PROMPT = Prompt(
-    question=Question(id="q", text="", images=(), answer=""),
-    engine_token_ids=(),
-    token_ids=torch.tensor([1]),
-    position_ids=torch.zeros(3, 1, dtype=torch.int64),
-    pixel_values=torch.empty(0, 8),
-    image_grid_thw=torch.empty(0, 3, dtype=torch.int64),
-)
+PROMPT = bare_prompt("q")
 
 
 def score(total: float = 0.0, *reasons: str, failure: str | None = None) -> Score:

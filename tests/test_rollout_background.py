@@ -7,7 +7,7 @@ import pytest
 
 from srpo_fast.config import UserError
 from srpo_fast.rollout.background import BackgroundScoring
-from tests.test_group_collection import make_prompt
+from tests.prompt_case import bare_prompt
 from tests.test_rollout_sharing import make_completions
 
 
@@ -19,7 +19,7 @@ def named(groups):
 def test_every_group_gets_its_own_scores_in_whatever_order_it_comes():
     with BackgroundScoring(named) as scoring:
         for number in (3, 0, 2, 1):
-            scoring.add(number, make_prompt(number), make_completions(1, 1))
+            scoring.add(number, bare_prompt(str(number)), make_completions(1, 1))
         assert scoring.scores() == {n: (str(n), str(n)) for n in range(4)}
 
 
@@ -33,10 +33,10 @@ def test_what_comes_while_a_call_is_under_way_is_scored_together():
         return named(groups)
 
     with BackgroundScoring(score) as scoring:
-        scoring.add(0, make_prompt(0), make_completions(1))
+        scoring.add(0, bare_prompt("0"), make_completions(1))
         assert first_is_on.wait(10)
         for number in (1, 2, 3):
-            scoring.add(number, make_prompt(number), make_completions(1))
+            scoring.add(number, bare_prompt(str(number)), make_completions(1))
         go_on.set()
         assert sorted(scoring.scores()) == [0, 1, 2, 3]
     assert calls == [1, 3]
@@ -45,7 +45,7 @@ def test_what_comes_while_a_call_is_under_way_is_scored_together():
 def test_adding_does_not_wait_for_the_scorer():
     release = threading.Event()
     with BackgroundScoring(lambda groups: release.wait(10) and named(groups)) as scoring:
-        scoring.add(0, make_prompt(0), make_completions(1))
+        scoring.add(0, bare_prompt("0"), make_completions(1))
         assert not release.is_set()
         release.set()
         assert scoring.scores() == {0: ("0",)}
@@ -56,7 +56,7 @@ def test_what_the_scorer_raises_is_raised_where_the_scores_are_asked_for():
         raise UserError("no such reward")
 
     with BackgroundScoring(refuse) as scoring:
-        scoring.add(0, make_prompt(0), make_completions(1))
+        scoring.add(0, bare_prompt("0"), make_completions(1))
         with pytest.raises(UserError, match="no such reward"):
             scoring.scores()
 
@@ -72,9 +72,9 @@ def test_an_engine_that_fails_does_not_wait_for_groups_that_were_not_begun():
 
     def fail():
         with BackgroundScoring(slow) as scoring:
-            scoring.add(0, make_prompt(0), make_completions(1))
+            scoring.add(0, bare_prompt("0"), make_completions(1))
             assert is_on.wait(10)
-            scoring.add(1, make_prompt(1), make_completions(1))
+            scoring.add(1, bare_prompt("1"), make_completions(1))
             raise RuntimeError("engine")
 
     with pytest.raises(RuntimeError, match="engine"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from srpo_fast.batch import Completion, Question
 from srpo_fast.expected_lengths import ExpectedLengths
 from srpo_fast.rollout.sharing import share_out
-from tests.test_group_collection import make_prompt
+from tests.prompt_case import bare_prompt
 
 
 def make_completions(*lengths: int) -> list[Completion]:
@@ -28,7 +28,7 @@ def test_every_prompt_is_given_once_also_when_engines_are_left_without_one():
 
 def test_without_knowledge_prompts_are_dealt_round():
     lengths = ExpectedLengths()
-    costs = [lengths.of(make_prompt(n)) for n in range(6)]
+    costs = [lengths.of(bare_prompt(str(n))) for n in range(6)]
     assert share_out(costs, 2) == [[0, 2, 4], [1, 3, 5]]
 
 
@@ -41,21 +41,21 @@ def test_shares_are_balanced_where_strides_are_not():
 
 def test_a_prompt_is_expected_to_be_as_long_as_last_time_and_an_unknown_one_as_the_mean():
     lengths = ExpectedLengths()
-    lengths.learn(make_prompt(0), make_completions(10, 20))
-    lengths.learn(make_prompt(1), make_completions(60, 70))
-    assert lengths.of(make_prompt(0)) == 15
-    assert lengths.of(make_prompt(2)) == 40
-    lengths.learn(make_prompt(0), make_completions(30))
-    assert lengths.of(make_prompt(0)) == 30
-    other = replace(make_prompt(0), question=Question(id="0", text="asked again", images=(), answer=""))
+    lengths.learn(bare_prompt("0"), make_completions(10, 20))
+    lengths.learn(bare_prompt("1"), make_completions(60, 70))
+    assert lengths.of(bare_prompt("0")) == 15
+    assert lengths.of(bare_prompt("2")) == 40
+    lengths.learn(bare_prompt("0"), make_completions(30))
+    assert lengths.of(bare_prompt("0")) == 30
+    other = replace(bare_prompt("0"), question=Question(id="0", text="asked again", images=(), answer=""))
     assert lengths.of(other) == 30
 
 
 def test_what_was_learned_comes_back():
     lengths, restored = ExpectedLengths(), ExpectedLengths()
-    lengths.learn(make_prompt(0), make_completions(10, 20))
+    lengths.learn(bare_prompt("0"), make_completions(10, 20))
     restored.load_state_dict(lengths.state_dict())
-    lengths.learn(make_prompt(0), make_completions(90))  # what is saved is not what goes on
-    assert [restored.of(make_prompt(n)) for n in (0, 1)] == [15, 15]
-    restored.learn(make_prompt(1), make_completions(45))
-    assert restored.of(make_prompt(2)) == 25
+    lengths.learn(bare_prompt("0"), make_completions(90))  # what is saved is not what goes on
+    assert [restored.of(bare_prompt(str(n))) for n in (0, 1)] == [15, 15]
+    restored.learn(bare_prompt("1"), make_completions(45))
+    assert restored.of(bare_prompt("2")) == 25

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
-from srpo_fast.batch import Completion, Group, Prompt, Question, Score
+from srpo_fast.batch import Completion, Group, Score
 from srpo_fast.config import AdvantageConfig
 from srpo_fast.sequences import group_rewards, kept_groups, training_sequences, without_zero_advantage
+from tests.prompt_case import bare_prompt
 
 PLAIN = AdvantageConfig(scale="none", accuracy_low=0.0, accuracy_high=1.0)
 MAX_TOKENS = 10
@@ -21,14 +21,6 @@ def make_score(total: float, accuracy: float = 0.0, effectiveness: float = 0.0, 
 
 
 def make_group(name: str, completions: list[tuple[int, ...]], scores: list[Score], unfinished: int = -1) -> Group:
-    prompt = Prompt(
-        question=Question(id=name, text="", images=(), answer=""),
-        engine_token_ids=(),
-        token_ids=torch.tensor([1]),
-        position_ids=torch.zeros(3, 1, dtype=torch.int64),
-        pixel_values=torch.empty(0, 8),
-        image_grid_thw=torch.empty(0, 3, dtype=torch.int64),
-    )
     made = tuple(
         Completion(
             token_ids=ids,
@@ -39,7 +31,7 @@ def make_group(name: str, completions: list[tuple[int, ...]], scores: list[Score
         )
         for i, ids in enumerate(completions)
     )
-    return Group(prompt=prompt, completions=made, scores=tuple(scores))
+    return Group(prompt=bare_prompt(name), completions=made, scores=tuple(scores))
 
 
 GROUPS = [

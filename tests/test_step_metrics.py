@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
-from srpo_fast.batch import Completion, Group, HeldOut, Prompt, Question, Score
+from srpo_fast.batch import Completion, Group, HeldOut, Score
 from srpo_fast.monitor.step_metrics import rollout_metrics, validation_metrics
+from tests.prompt_case import bare_prompt
 
 
 def make_completion(length: int, is_finished: bool) -> Completion:
@@ -27,14 +29,7 @@ def make_score(
 
 @pytest.fixture
 def groups() -> list[Group]:
-    prompt = Prompt(
-        question=Question(id="q", text="", images=(), answer=""),
-        engine_token_ids=(),
-        token_ids=torch.tensor([1]),
-        position_ids=torch.zeros(3, 1, dtype=torch.int64),
-        pixel_values=torch.empty(0, 8),
-        image_grid_thw=torch.empty(0, 3, dtype=torch.int64),
-    )
+    prompt = bare_prompt("q", text="<image>", images=(Image.new("RGB", (28, 28)),))
     return [
         Group(
             prompt=prompt,
@@ -70,6 +65,7 @@ def test_the_means_are_over_all_completions_dropped_groups_included(groups):
             "rollout/transitions_wr": 0.25,
             "rollout/transitions_rw": 0.25,
             "rollout/transitions_ww": 0.25,
+            "rollout/images": 2.0,
             "rollout/completion_tokens_mean": 4.0,
             "rollout/finished": 0.75,
             "rollout/groups_kept": 0.5,

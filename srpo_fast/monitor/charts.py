@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from statistics import fmean
 
 WIDTH, HEIGHT = 420, 220  # drawn small and never shown much larger: letters keep their size on a phone
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 20, 36
@@ -74,13 +75,13 @@ def thin(points: Sequence[Point], limit: int) -> list[Point]:
     """At most `limit` points: means over equal runs of neighbours, x as well as y."""
     size = math.ceil(len(points) / limit)
     runs = [points[start : start + size] for start in range(0, len(points), size)]
-    return [(_mean(x for x, _ in run), _mean(y for _, y in run)) for run in runs]
+    return [(fmean(x for x, _ in run), fmean(y for _, y in run)) for run in runs]
 
 
 def running_mean(points: Sequence[Point]) -> list[Point]:
     """Every y averaged with its neighbours, up to a thirtieth of the points on either side."""
     reach = max(1, len(points) // 30)
-    return [(x, _mean(y for _, y in points[max(0, i - reach) : i + reach + 1])) for i, (x, _) in enumerate(points)]
+    return [(x, fmean(y for _, y in points[max(0, i - reach) : i + reach + 1])) for i, (x, _) in enumerate(points)]
 
 
 def axis_of(low: float, high: float, intervals: int = 4) -> Axis:
@@ -169,8 +170,3 @@ def _svg(marks: Sequence[str], title: str) -> str:
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{''.join(marks)}</svg>"
     )
-
-
-def _mean(values: Iterable[float]) -> float:
-    every = list(values)
-    return sum(every) / len(every)

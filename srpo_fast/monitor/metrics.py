@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import psutil
 import torch
 
 from srpo_fast.monitor.run_directory import read_jsonl, write_atomically
@@ -44,8 +46,7 @@ def reward_ends(lines: list[dict[str, Any]], steps: int = 10) -> tuple[float | N
     rewards = [value for _, value in read_series(lines, "rollout/reward_mean")]
     if not rewards:
         return None, None
-    first, last = rewards[:steps], rewards[-steps:]
-    return sum(first) / len(first), sum(last) / len(last)
+    return fmean(rewards[:steps]), fmean(rewards[-steps:])
 
 
 class PhaseTimer:
@@ -95,6 +96,11 @@ def peak_memory_gib() -> float:
     """The most memory this process has held, in GiB: allocated on its CUDA device, or resident if it uses none."""
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB  # Linux counts in KiB
     return (torch.cuda.max_memory_allocated() or resident) / GIB
+
+
+def host_memory_gib() -> float:
+    """What this process holds of the host's memory now, in GiB, the pages it shares included."""
+    return psutil.Process().memory_info().rss / GIB
 
 
 def _json_number(value: float) -> float | None:

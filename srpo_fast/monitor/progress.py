@@ -21,21 +21,6 @@ class Bar(Protocol):
         """`amount` more of the total is done; `figures` are shown beside it, the last ones given."""
 
 
-class Display(Protocol):
-    """Where progress is shown. Every bar is shown at once, before its first advance."""
-
-    console: Console
-
-    def note(self, text: str) -> None:
-        """One line that stays."""
-
-    def bar(self, label: str, total: int, done: int = 0) -> AbstractContextManager[Bar]:
-        """A bar of `total` units of which an earlier process did `done`."""
-        ...
-
-    def close(self) -> None: ...
-
-
 class Phases(Protocol):
     """What parts of the program that do not log otherwise show their progress with: the monitor, or a mere display."""
 
@@ -53,7 +38,7 @@ class SilentBar:
         pass
 
 
-def open_display(stream: TextIO) -> Display:
+def open_display(stream: TextIO) -> "Display":
     """Bars if `stream` is a terminal that can draw them, else lines without any control code."""
     console = Console(file=stream, highlight=False)
     return TerminalDisplay(console) if console.is_terminal and not console.is_dumb_terminal else PlainDisplay(stream)
@@ -78,23 +63,19 @@ def format_figures(figures: Mapping[str, float]) -> str:
 class PlainDisplay:
     """For logs and pipes: a line when a phase starts, at most one every few seconds, and one when it ends."""
 
-    def __init__(
-        self,
-        stream: TextIO,
-        interval_s: float = LINE_INTERVAL_S,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = Console(file=stream, highlight=False, no_color=True, force_terminal=False)
+        self.clock = clock
         self._stream = stream
-        self._interval_s = interval_s
-        self._clock = clock
 
     def note(self, text: str) -> None:
+        """One line that stays."""
         print(text, file=self._stream, flush=True)
 
     @contextmanager
     def bar(self, label: str, total: int, done: int = 0) -> Iterator["_PlainBar"]:
-        bar = _PlainBar(self, label, total, done, self._interval_s, self._clock)
+        """A bar of `total` units, shown at once, of which an earlier process did `done`."""
+        bar = _PlainBar(self, label, total, done)
         yield bar
         bar.finish()
 
@@ -103,28 +84,25 @@ class PlainDisplay:
 
 
 class _PlainBar:
-    def __init__(
-        self, display: PlainDisplay, label: str, total: int, done: int, interval_s: float, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, display: PlainDisplay, label: str, total: int, done: int) -> None:
         self._display, self._label, self._total = display, label, total
         self._done = self._done_before = done
-        self._interval_s, self._clock = interval_s, clock
-        self._start = self._shown_at = clock()
+        self._start = self._shown_at = display.clock()
         self._figures: dict[str, float] = {}
         self._show("")
 
     def advance(self, amount: int = 1, **figures: float) -> None:
         self._done += amount
         self._figures |= figures
-        now = self._clock()
-        if now - self._shown_at >= self._interval_s and self._done < self._total:
+        now = self._display.clock()
+        if now - self._shown_at >= LINE_INTERVAL_S and self._done < self._total:
             here = self._done - self._done_before
             eta = (now - self._start) / here * (self._total - self._done) if here else None
             self._show(f"eta {format_duration(eta)}" if eta is not None else "")
             self._shown_at = now
 
     def finish(self) -> None:
-        self._show(f"in {format_duration(self._clock() - self._start)}")
+        self._show(f"in {format_duration(self._display.clock() - self._start)}")
 
     def _show(self, when: str) -> None:
         count = f"{self._done}/{self._total}"
@@ -167,6 +145,9 @@ class TerminalDisplay:
 
     def close(self) -> None:
         self._progress.stop()
+
+
+Display = PlainDisplay | TerminalDisplay
 
 
 class _TerminalBar:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from statistics import fmean
 from typing import Any
 
 from srpo_fast.monitor.charts import Point, Series, format_value, line_chart, stacked_chart
@@ -50,6 +51,7 @@ CURVES = (
     Curve("Clipped tokens", "% of loss tokens", (("train/clip_fraction", "clipped", "plain"),), scale=100, floor=0.0),
     Curve("Groups kept", "% of prompts", (("rollout/groups_kept", "kept", "plain"),), scale=100, floor=0.0),
     Curve("Entropy", "nats a token", (("train/entropy", "entropy", "plain"),), floor=0.0),
+    Curve("Host memory", "GiB of rank 0", (("memory/host_gib", "resident", "plain"),)),
     Curve("Gradient norm", "before clipping", (("train/grad_norm", "norm", "plain"),), floor=0.0),
 )
 
@@ -113,6 +115,5 @@ def _key(colour: str, name: str, figures: str) -> str:
 
 
 def _ends(points: Sequence[Point]) -> str:
-    first, last = points[:ENDS], points[-ENDS:]
-    means = [sum(y for _, y in part) / len(part) for part in (first, last)]
+    means = [fmean(y for _, y in part) for part in (points[:ENDS], points[-ENDS:])]
     return " \N{RIGHTWARDS ARROW} ".join(format_value(mean) for mean in means)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,51 +22,20 @@ LOCK = "lock"
 REFLECTION = "reflection"  # the folder of stage 1, which `srpo reflect` may fill before the run begins
 
 
-@dataclass(frozen=True, slots=True)
 class RunDirectory:
     """The paths of a run. Making one touches nothing: open_run does."""
 
-    root: Path
-
-    @property
-    def config(self) -> Path:
-        return self.root / "config.resolved.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        return self.root / "metrics.jsonl"
-
-    @property
-    def completions(self) -> Path:
-        return self.root / "completions"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.root / "checkpoints"
-
-    @property
-    def hf(self) -> Path:
-        return self.root / "hf"
-
-    @property
-    def reflection(self) -> Path:
-        return self.root / REFLECTION
-
-    @property
-    def quarantine(self) -> Path:
-        return self.root / "quarantine.jsonl"
-
-    @property
-    def report(self) -> Path:
-        return self.root / "report.html"
-
-    @property
-    def summary(self) -> Path:
-        return self.root / "summary.json"
-
-    @property
-    def lock(self) -> Path:
-        return self.root / LOCK
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config.resolved.yaml"
+        self.metrics = root / "metrics.jsonl"
+        self.completions = root / "completions"
+        self.checkpoints = root / "checkpoints"
+        self.reflection = root / REFLECTION
+        self.quarantine = root / "quarantine.jsonl"
+        self.report = root / "report.html"
+        self.summary = root / "summary.json"
+        self.lock = root / LOCK
 
     @property
     def has_begun(self) -> bool:

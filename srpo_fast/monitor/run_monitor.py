@@ -7,7 +7,14 @@ from dataclasses import replace
 
 from srpo_fast.batch import Group, HeldOut
 from srpo_fast.config import Config
-from srpo_fast.monitor.metrics import UNACCOUNTED, MetricsWriter, PhaseTimer, peak_memory_gib, reward_ends
+from srpo_fast.monitor.metrics import (
+    UNACCOUNTED,
+    MetricsWriter,
+    PhaseTimer,
+    host_memory_gib,
+    peak_memory_gib,
+    reward_ends,
+)
 from srpo_fast.monitor.progress import Bar, Display, SilentBar, open_display
 from srpo_fast.monitor.report import write_report
 from srpo_fast.monitor.run_directory import RunDirectory, open_run, read_jsonl, step_of
@@ -107,14 +114,17 @@ class WritingMonitor(Monitor):
 
     def resume_at(self, step: int) -> None:
         self._metrics.drop_from(step)
+        if step:
+            self.note(f"resumed: step {step:,} is next, the ones before are done")
         for path in self.run.completion_files():
             if step_of(path) >= step:
                 path.unlink()
 
     def log_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
-        line = {**metrics, **self.timer.lap(), "memory/peak_gib": peak_memory_gib()}
+        memory = {"memory/peak_gib": peak_memory_gib(), "memory/host_gib": host_memory_gib()}
+        line = {**metrics, **self.timer.lap(), **memory}
         self._metrics.write(step, line)
-        for text in self._notes.on(step, metrics):
+        for text in self._notes.on(step, line):
             self.note(text)
         if groups:
             telling = sorted(groups, key=lambda group: all(score.failure is None for score in group.scores))

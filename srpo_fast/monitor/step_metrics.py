@@ -1,14 +1,13 @@
 """The figures of a step that come from its groups."""
 
-import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from statistics import fmean, pstdev
 
 from torch import Tensor
 
 from srpo_fast.batch import Group, HeldOut, Transitions
-
-PARTS = ("format", "accuracy", "effectiveness", "reflection_format", "length")
+from srpo_fast.monitor.samples import REWARD_PARTS
 
 
 def rollout_metrics(groups: Sequence[Group], kept_P: Tensor) -> dict[str, float]:
@@ -17,16 +16,17 @@ def rollout_metrics(groups: Sequence[Group], kept_P: Tensor) -> dict[str, float]
     scores = [s for group in groups for s in group.scores]
     transitions = Transitions.of(scores)
     return {
-        "rollout/reward_mean": _mean(s.total for s in scores),
-        "rollout/reward_std": statistics.pstdev(s.total for s in scores),
-        **{f"rollout/reward_{part}": _mean(getattr(s, part) for s in scores) for part in PARTS},
-        "rollout/reward_errors": _mean(s.failure is not None for s in scores),
-        "rollout/unparsable_golds": _mean("unparsable_gold" in s.reasons for s in scores),
-        "rollout/acc_first": _mean(s.first_correct for s in scores),
-        "rollout/acc_second": _mean(s.second_correct for s in scores),
+        "rollout/reward_mean": fmean(s.total for s in scores),
+        "rollout/reward_std": pstdev(s.total for s in scores),
+        **{f"rollout/reward_{part}": fmean(getattr(s, part) for s in scores) for part in REWARD_PARTS},
+        "rollout/reward_errors": fmean(s.failure is not None for s in scores),
+        "rollout/unparsable_golds": fmean("unparsable_gold" in s.reasons for s in scores),
+        "rollout/acc_first": fmean(s.first_correct for s in scores),
+        "rollout/acc_second": fmean(s.second_correct for s in scores),
         **{f"rollout/transitions_{t}": getattr(transitions, t) / len(scores) for t in ("rr", "wr", "rw", "ww")},
-        "rollout/completion_tokens_mean": _mean(len(c.token_ids) for c in completions),
-        "rollout/finished": _mean(c.is_finished for c in completions),
+        "rollout/images": float(sum(len(group.prompt.question.images) for group in groups)),
+        "rollout/completion_tokens_mean": fmean(len(c.token_ids) for c in completions),
+        "rollout/finished": fmean(c.is_finished for c in completions),
         "rollout/groups_kept": float(kept_P.float().mean()),
         "rollout/engine_balance": _engine_balance(groups),
         "rollout/stale_tokens": float(sum(v != c.policy_version for c in completions for v in c.token_versions)),
@@ -49,9 +49,4 @@ def _engine_balance(groups: Sequence[Group]) -> float:
     tokens: Counter[int] = Counter()
     for group in groups:
         tokens[group.engine] += sum(len(completion.token_ids) for completion in group.completions)
-    return max(tokens.values()) / _mean(tokens.values())
-
-
-def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    return sum(listed) / len(listed)
+    return max(tokens.values()) / fmean(tokens.values())

@@ -50,16 +50,14 @@ def _length(record: CompletionRecord) -> str:
 
 def _blocks(record: CompletionRecord) -> str:
     """Every block with its name in the margin; what stands between blocks is marked as out of place."""
-    answers = sum(1 for match in BLOCK.finditer(record.text) if match[1] == "answer")
-    html, end, answer = [], 0, 0
-    for match in BLOCK.finditer(record.text):
-        html.append(_stray(record.text[end : match.start()]))
-        end = match.end()
-        mark = ""
-        if match[1] == "answer":
-            answer += 1
-            mark = _mark(record, is_first=answer == 1, is_last=answer == answers)
-        html.append(_block(match[1], match[2], mark))
+    blocks = list(BLOCK.finditer(record.text))
+    answers = [block for block in blocks if block[1] == "answer"]
+    html, end = [], 0
+    for block in blocks:
+        html.append(_stray(record.text[end : block.start()]))
+        is_first, is_last = block in answers[:1], block in answers[-1:]
+        html.append(_block(block[1], block[2], _mark(record, is_first=is_first, is_last=is_last)))
+        end = block.end()
     html.append(_stray(record.text[end:]))
     return f'<div class="blocks">{"".join(html)}</div>'
 

@@ -6,6 +6,6 @@ import warnings
 warnings.filterwarnings("ignore", message="(Transformer Engine and )?Apex (is|are) not installed")
 warnings.filterwarnings("ignore", message="full scope is deprecated")  # of a default of its own
 
-from srpo_fast.policy.model import Policy  # noqa: E402
+from srpo_fast.policy.model import NotFinite, Policy  # noqa: E402
 
-__all__ = ["Policy"]
+__all__ = ["NotFinite", "Policy"]

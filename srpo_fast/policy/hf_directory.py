@@ -79,7 +79,9 @@ class HFDirectory:
             if name not in given:
                 writer.add(stored, self.tensor(name))
         writer.finish()
-        _check_same_layout(layout, HFDirectory(temporary)._layout())
+        exported = HFDirectory(temporary)._layout()
+        if different := sorted(n for n in layout | exported if layout.get(n) != exported.get(n)):
+            raise RuntimeError(f"the export's tensors differ from the base model's: {different[:5]}")
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
 
@@ -102,12 +104,6 @@ def _names(file: Path) -> list[str]:
             return list(reader.keys())
     except SafetensorError as error:
         raise ConfigError(f"{file} is damaged or incomplete ({error}); download or copy it again") from error
-
-
-def _check_same_layout(base: Layout, exported: Layout) -> None:
-    if base != exported:
-        different = sorted(name for name in base | exported if base.get(name) != exported.get(name))
-        raise RuntimeError(f"the export's tensors differ from the base model's: {different[:5]}")
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -162,14 +162,9 @@ _RECOMPUTE: dict[str, dict[str, Any]] = {
 
 def transformer_config(t: Any, dtype: torch.dtype, parallel: Parallel, recompute: str = "none") -> TransformerConfig:
     """Raises ConfigError where tp does not divide the model, or its layers are fewer than pipeline stages."""
-    for what, size, ways in (
-        ("num_attention_heads", t.num_attention_heads, parallel.tp),
-        ("num_key_value_heads", t.num_key_value_heads, parallel.tp),
-        ("intermediate_size", t.intermediate_size, parallel.tp),
-        ("vocab_size", t.vocab_size, parallel.tp),
-    ):
-        if size % ways:
-            raise ConfigError(f"parallel.tp={ways} does not divide the model's {what}={size}; choose a divisor")
+    for what in ("num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size"):
+        if (size := getattr(t, what)) % parallel.tp:
+            raise ConfigError(f"parallel.tp={parallel.tp} does not divide the model's {what}={size}; choose a divisor")
     stages = parallel.pp * parallel.chunks_per_stage
     if t.num_hidden_layers < stages:
         chunks = f" x chunks_per_stage={parallel.chunks_per_stage}" if parallel.chunks_per_stage > 1 else ""

@@ -1,5 +1,6 @@
 """The policy: vision tower, language model and optimizer behind the few verbs the loop needs."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -35,6 +36,10 @@ from srpo_fast.policy.sharded_state import (
     sharded_weights,
 )
 from srpo_fast.policy.vision import VisionTower
+
+
+class NotFinite(RuntimeError):
+    """The gradient is not a number, or infinite."""
 
 
 class Policy:
@@ -106,7 +111,10 @@ class Policy:
             return self.logprobs(batch)
 
     def step(self, lr: float) -> float:
-        """Applies the accumulated gradient at this learning rate; returns the gradient norm before clipping."""
+        """Applies the accumulated gradient at this learning rate; returns the gradient norm before clipping.
+
+        Raises NotFinite, on every rank, when that is none: no checkpoint may have what came of it.
+        """
         assert self.optimizer, "new_optimizer comes before step"
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -114,6 +122,12 @@ class Policy:
             succeeded, grad_norm, _ = self.optimizer.step()
         assert succeeded, "Megatron skipped the optimizer step"
         self.version += 1
+        if not math.isfinite(grad_norm):  # Megatron looks for that in fp16 only
+            raise NotFinite(
+                f"update {self.version}: the gradient's norm is {float(grad_norm)}, and the weights are lost with it; "
+                "the last checkpoint is intact. Look at the last steps' train/grad_norm and lower optimizer.lr or "
+                "grad_clip"
+            )
         return float(grad_norm)
 
     def _run(self, batch: PackedBatch, loss: LossFunction, *, forward_only: bool) -> list[dict[str, Tensor]]:

@@ -51,7 +51,8 @@ def _first(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
 
 
 def _own_rows(sources: Sequence[Source], tp: int, tp_rank: int, layout: HeadLayout) -> Tensor:
-    return sources[0][_share(_shape(sources[0])[0], tp, tp_rank)]
+    """A rank's rows of every one of them, one above the other: the engine's order."""
+    return _stack([source[_share(_shape(source)[0], tp, tp_rank)] for source in sources])
 
 
 def _join_rows(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
@@ -64,11 +65,6 @@ def _own_columns(sources: Sequence[Source], tp: int, tp_rank: int, layout: HeadL
 
 def _join_columns(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
     return [torch.cat(shards, dim=1)]
-
-
-def _own_stacked(sources: Sequence[Source], tp: int, tp_rank: int, layout: HeadLayout) -> Tensor:
-    """A rank's rows of every one of them, one above the other: the engine's order."""
-    return torch.cat([_own_rows([source], tp, tp_rank, layout) for source in sources])
 
 
 def _join_gate_up(shards: list[Tensor], layout: HeadLayout) -> list[Tensor]:
@@ -84,6 +80,10 @@ def _join_stacked(shards: list[Tensor], shares: tuple[int, ...]) -> list[Tensor]
     return [torch.cat(parts) for parts in zip(*(shard.split(rows) for shard in shards), strict=True)]
 
 
+def _stack(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]  # an embedding is not copied
+
+
 def _shape(source: Any) -> Sequence[int]:
     return source.shape if isinstance(source, Tensor) else source.get_shape()
 
@@ -97,7 +97,7 @@ def _whole(*names: str) -> Rule:
 
 
 def _qkv(kind: str) -> Rule:
-    return Rule(tuple(f"model.layers.{{}}.self_attn.{p}_proj.{kind}" for p in "qkv"), _own_stacked, _join_qkv)
+    return Rule(tuple(f"model.layers.{{}}.self_attn.{p}_proj.{kind}" for p in "qkv"), _own_rows, _join_qkv)
 
 
 RULES: dict[str, Rule] = {
@@ -112,7 +112,7 @@ RULES: dict[str, Rule] = {
     ),
     "decoder.layers.{}.pre_mlp_layernorm.weight": _whole("model.layers.{}.post_attention_layernorm.weight"),
     "decoder.layers.{}.mlp.linear_fc1.weight": Rule(
-        ("model.layers.{}.mlp.gate_proj.weight", "model.layers.{}.mlp.up_proj.weight"), _own_stacked, _join_gate_up
+        ("model.layers.{}.mlp.gate_proj.weight", "model.layers.{}.mlp.up_proj.weight"), _own_rows, _join_gate_up
     ),
     "decoder.layers.{}.mlp.linear_fc2.weight": Rule(
         ("model.layers.{}.mlp.down_proj.weight",), _own_columns, _join_columns

@@ -18,9 +18,9 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from srpo_fast.config import OptimizerConfig
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy.adamw import MASTER, EconomicAdamW
+from srpo_fast.policy.hf_directory import torch_dtype
 
 MASTER_DTYPES = {"full": torch.float32, "remainder": torch.int16}
-MOMENT_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class WholeParameters(FP32Optimizer):
@@ -56,7 +56,7 @@ def make_optimizer(
     (inner,) = optimizer.chained_optimizers
     adam = EconomicAdamW(
         inner.optimizer.param_groups, inner.optimizer.defaults, offload=settings.offload,
-        master_dtype=MASTER_DTYPES[settings.master_weights], moment_dtype=MOMENT_DTYPES[settings.moments],
+        master_dtype=MASTER_DTYPES[settings.master_weights], moment_dtype=torch_dtype(settings.moments),
     )  # fmt: skip
     if config.bf16 and not parallel.distributed_optimizer:
         whole = WholeParameters(adam, megatron_settings, inner.init_state_fn)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srpo_fast.batch import Keys, MicroBatch
+from srpo_fast.packing import offsets
 from srpo_fast.parallel import Parallel
 
 
@@ -102,11 +103,8 @@ def attention_spans(cu_seqlens: Tensor, keys: Keys | None, parallel: Parallel) -
         last = last - (bounds[1:][here] - ends)  # less what other ranks hold
         lengths = last - first
         kv = torch.cat([keys.rows[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)])
-
-    def cumulative(lengths: Tensor) -> Tensor:
-        return F.pad(lengths.cumsum(0), (1, 0)).int().to(cu_seqlens.device)
-
+    device = cu_seqlens.device
     return AttentionSpans(
-        cu_seqlens_q=cumulative(queries), cu_seqlens_kv=cumulative(lengths), max_seqlen_q=int(queries.max()),
-        max_seqlen_kv=int(lengths.max()), kv=kv,
+        cu_seqlens_q=offsets(queries).to(device), cu_seqlens_kv=offsets(lengths).to(device),
+        max_seqlen_q=int(queries.max()), max_seqlen_kv=int(lengths.max()), kv=kv,
     )  # fmt: skip

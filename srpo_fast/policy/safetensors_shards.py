@@ -17,10 +17,10 @@ class ShardWriter:
         self._total = 0
 
     def add(self, name: str, tensor: Tensor) -> None:
-        if self._waiting and _num_bytes(*self._waiting.values(), tensor) > SHARD_BYTES:
+        if self._waiting and sum(t.nbytes for t in self._waiting.values()) + tensor.nbytes > SHARD_BYTES:
             self._write()
         self._waiting[name] = tensor.detach().cpu().contiguous()
-        self._total += _num_bytes(tensor)
+        self._total += tensor.nbytes
 
     def finish(self) -> None:
         """One file is model.safetensors; several are numbered and have an index."""
@@ -46,7 +46,3 @@ class ShardWriter:
 
     def _part(self, number: int) -> Path:
         return self._folder / f"part-{number}.safetensors"
-
-
-def _num_bytes(*tensors: Tensor) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
