@@ -19,7 +19,7 @@ def table_of(results: Results) -> str:
     lines = [
         f"# {results['title']}, {settings['split']}: {totals['items']:,} items",
         "",
-        f"{settings['responses_of']}; protocol {settings['protocol']}{limit}; "
+        f"{settings['responses_of']}; data {settings['data']}; protocol {settings['protocol']}{limit}; "
         "accuracy in % with Wilson's 95 % interval.",
         "",
         *_accuracy_table(results),
