@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from srpo_fast.bad_record import Problem
 from srpo_fast.chat.endpoint import Endpoint
-from srpo_fast.config import Config, EndpointConfig
+from srpo_fast.config import Config, EndpointConfig, UserError
 from srpo_fast.evaluation.benchmark import Benchmark, Item, Mark
 from srpo_fast.evaluation.data import Source, open_source
 from srpo_fast.evaluation.directory import EvaluationDirectory, Said
@@ -80,12 +80,15 @@ class Evaluation:
             with self._timed("marking"), closing(Grader(task.config.reward)) as grader:
                 marked = self._marked(items, responses, grader)
             scores: dict[str, Any] | None = None
+            judge: Judge | None = None
             if judge_model is not None and task.judge is not None:
                 judge = Judge(judge_model, task.judge, directory.judged, task.budget)
                 with self._timed("judging"):
                     marked, scores = self._judged(marked, judge)
             results = self._results(marked, said, scores)
             directory.write(results, table_of(results))
+        if judge is not None and judge.stopped:
+            raise UserError(f"{judge.stopped}; all but the judge's verdicts is in {task.out}") from judge.stopped
         return results
 
     # --- the steps ---
@@ -150,8 +153,7 @@ class Evaluation:
         if count:
             with self._bar("judging reflections", count) as bar:
                 scores = judge_reflections(marked, count, judge, bar.advance)
-        if judge.unanswered:
-            self._note(f"{judge.unanswered:,} questions to the judge have no reply: beyond the budget, or refused")
+        self._note(*judge.notes())
         return marked, scores
 
     def _results(

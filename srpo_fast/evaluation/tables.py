@@ -75,8 +75,12 @@ def _remarks(results: Results) -> Iterator[str]:
             f"Were all of them right, the accuracy would be {_percent(mine['bound'])} %."
         )
         yield ""
-    if judged := totals["judged"][totals["headline"]]:
-        yield f"A judge decided {_percent(judged)} % of the answers."
+    deciders = totals["decided_by"][totals["headline"]]
+    if deciders["judge"] or deciders["nobody"]:
+        yield (
+            f"Of {totals['items']:,} answers rules decided {deciders['rules']:,}, the judge {deciders['judge']:,}, "
+            f"nobody {deciders['nobody']:,}."
+        )
         yield ""
     counts = {
         "without blocks": responses["without_blocks"],
