@@ -130,11 +130,19 @@ def _tag_table(results: Results, breakdown: str, values: Mapping[str, Any]) -> l
     paper = MMK12_SUBJECTS if (results["benchmark"], breakdown) == ("mmk12", "subject") else {}
     rows = [row for row in ROWS if any(row in figures for figures in paper.values())]
     lines = [
-        [value, f"{each['items']:,}", *_with_interval(each[headline]), _percent(each[other]["accuracy"]),
+        [value, f"{each['items']:,}", *_with_interval(each[headline]), *_with_interval(each[other]),
          *(f"{paper[value][row]:.1f}" if row in paper.get(value, {}) else "" for row in rows)]
         for value, each in values.items()
     ]  # fmt: skip
-    head = [breakdown, "items", f"{headline} answer", "95 %", f"{other} answer", *(f"paper, {row}" for row in rows)]
+    head = [
+        breakdown,
+        "items",
+        f"{headline} answer",
+        "95 %",
+        f"{other} answer",
+        "95 %",
+        *(f"paper, {row}" for row in rows),
+    ]
     return _table(head, lines)
 
 
@@ -161,12 +169,12 @@ def _comparison(members: Sequence[tuple[str, Results]]) -> list[str]:
             change, low, high = paired_difference([reference[i] for i in shared], [verdicts[i] for i in shared])
             difference = f"{100 * change:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}), {len(shared):,} items"
         rows.append(
-            [name, *_with_interval(totals[totals["headline"]]), _percent(totals["first"]["accuracy"]),
+            [name, *_with_interval(totals[totals["headline"]]), *_with_interval(totals["first"]),
              _percent(moves["fix_rate"]), _percent(moves["break_rate"]), difference]
         )  # fmt: skip
     paper = members[0][1]["paper"]
-    rows += [[f"paper, {row}", f"{figure:.1f}", "", "", "", "", ""] for row, figure in paper.items()]
-    return _table(["", "accuracy", "95 %", "first answer", "fixed, %", "broken, %", "difference"], rows)
+    rows += [[f"paper, {row}", f"{figure:.1f}", "", "", "", "", "", ""] for row, figure in paper.items()]
+    return _table(["", "accuracy", "95 %", "first answer", "95 %", "fixed, %", "broken, %", "difference"], rows)
 
 
 def _verdicts(results: Results) -> dict[str, bool]:

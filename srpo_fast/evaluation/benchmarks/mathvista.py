@@ -47,6 +47,11 @@ def items(records: Iterator[Mapping[str, Any]], split: str) -> Iterator[Item]:
         metadata = record.get("metadata") or {}
         if metadata.get("split", split) != split:
             continue
+        if "question" in record and "query" not in record:
+            raise BadRecord(
+                "unknown_fields", "expected the prompt in the field 'query', which GitHub's testmini.json lacks; take "
+                "the data set of the Hugging Face hub"
+            )  # fmt: skip
         choices = texts_of(record, "choices")
         answer_type = text_of(record, "answer_type")
         if answer_type not in _FORMS or (answer_type == OPTION) != bool(choices):

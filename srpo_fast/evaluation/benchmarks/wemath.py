@@ -10,9 +10,10 @@ The authors divide by 525, the families of testmini. We divide by the families t
 and leave out a share of nothing. Their parser takes the letter after the last "Answer"; ours also takes boxes and the
 option's text.
 
-The paper's column is most likely the plain accuracy over questions, not a score: with the published accuracies by step
-of Qwen2-VL-7B (59.1, 43.6, 26.7) it is 52.8, where its scores are 25.6 strict and 43.0 loose, and the paper has 51.6.
-lmms-eval reports all three.
+Which of these the paper's column is, it does not say, and its rows point both ways. Plain accuracy: from the published
+accuracies by step of Qwen2-VL-7B (59.1, 43.6, 26.7) it is 52.8, where its scores are 25.6 strict and 43.0 loose, and
+the paper has 51.6. The loose score: for Qwen2.5-VL-7B others publish 63.5 (github XenoZLH/Shuffle-R1), and the paper
+has 62.1. It is hardly the strict score. lmms-eval reports all three.
 """
 
 import re
