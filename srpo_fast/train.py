@@ -57,7 +57,7 @@ class Trainer:
             self.train = open_questions(config, "train", self.quarantine, parallel)
             self.validation = open_questions(config, "validation", self.quarantine, parallel)
             self.heldout = open_questions(config, "heldout", self.quarantine, parallel)
-            self.benchmarks = open_benchmarks(config, parallel)
+            self.benchmarks = open_benchmarks(config, parallel, monitor.note)
             self.best_score = from_main(lambda: checkpoint.best_score(monitor.run.checkpoints), parallel)
             self.encoder = PromptEncoder.from_pretrained(model_dir, config.data.max_prompt_tokens)
             grader = Grader(config.reward)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srpo_fast.grading import Gold, Tolerance, Verdict
+from srpo_fast.grading import Gold, Tolerance, Verdict, expressions
 from srpo_fast.grading.expressions import symbolic_verdict
 
 PACKAGE = Path(__file__).parents[1] / "srpo_fast"
@@ -120,3 +120,53 @@ def test_symbols_are_compared_outside_the_main_thread():
 def test_linear_terms_are_equal_exactly_when_their_coefficients_are(a, b, c, d):
     expected = Verdict.RIGHT if (a * d, b) == (c * b, b) else Verdict.WRONG
     assert verdict(rf"\frac{{{a}}}{{{b}}} x + y", rf"y + {c}x/{d}") is expected
+
+
+READ_AT_FIRST = [
+    r"\frac{3 m g h}{2}",
+    r"(-\infty,3)\cup(4,\infty)",
+    r"4 \sin \theta+\frac{1}{64}",
+    r"\frac{5!}{k!(9-k)!}",
+]
+READ_AT_LAST = [r"\sqrt{17} x^{2}+63", r"\frac{14 \pi}{96} R^{2}", r"\frac{q_0}{\sqrt{35 L C}}+80"]
+
+
+@pytest.mark.parametrize("text", [*READ_AT_FIRST, *READ_AT_LAST])
+def test_looking_less_far_ahead_reads_the_same(text):
+    whole = expressions._Latex2Sympy(is_real=True, config=expressions._SETTINGS).parse(text)
+    short = expressions._ShortSighted(is_real=True, config=expressions._SETTINGS)
+    assert expressions._expression(text, True) == expressions._exact(whole, True)
+    if text in READ_AT_FIRST:
+        assert short.parse(text) == whole
+    else:
+        with pytest.raises(Exception, match=r"I (?:expected|don't understand)"):
+            short.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "is_right"),
+    [
+        (r"6.63 \times 10^{-34} x", r"6.63 \cdot 10^{-34} x", True),
+        (r"1.05 \times 10^{-34} x", r"6.63 \times 10^{-34} x", False),
+        (r"\frac{h}{10^{40}}", r"\frac{2 h}{10^{40}}", False),
+        (r"\sin^2 x+\cos^2 x-1+10^{-30} x", r"10^{-30} x", True),
+    ],
+)  # fmt: skip
+def test_small_values_are_told_apart(answer, gold, is_right):
+    assert (symbolic_verdict(answer, Gold(text=gold)) is Verdict.RIGHT) is is_right
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "is_right"),
+    [
+        ("x^2+y^2=7", "x^2+y^2=5", False), ("2x^2+2y^2=10", "x^2+y^2=5", True), ("2x^2+2y^2=12", "x^2+y^2=5", False),
+        ("x-3=y", "x=3+y", True), ("x=4+y", "x=3+y", False), ("x^2=9+y", "x=3+y", False),
+    ],
+)  # fmt: skip
+def test_equations_that_differ_by_a_constant_are_not_equal(answer, gold, is_right):
+    assert (symbolic_verdict(answer, Gold(text=gold)) is Verdict.RIGHT) is is_right
+
+
+def test_equations_that_differ_by_a_constant_need_no_solving(monkeypatch):
+    monkeypatch.setattr(expressions, "verify", lambda *_, **__: pytest.fail("asked math-verify"))
+    assert symbolic_verdict("2x^2+2y^2=12", Gold(text="x^2+y^2=5")) is Verdict.WRONG

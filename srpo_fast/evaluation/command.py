@@ -111,7 +111,8 @@ def _task(options: argparse.Namespace, name: str, is_one_of_several: bool) -> "T
     from srpo_fast.evaluation.run import Task
 
     benchmark = load_benchmark(name)
-    split = chosen_split(benchmark, options.split)
+    data = options.data / name if options.data and is_one_of_several else options.data
+    split = chosen_split(benchmark, options.split, data)
     config = load_config(options.config or _usual_config(name), [])
     preset = options.system or _DEFAULT_PRESET[options.protocol]
     own = config.rollout.max_tokens if name == EMBEDDED else MAX_TOKENS
@@ -120,8 +121,7 @@ def _task(options: argparse.Namespace, name: str, is_one_of_several: bool) -> "T
         benchmark=benchmark, split=split, image_root=options.image_root, limit=options.limit, model=options.model,
         responses=options.responses, protocol=options.protocol, max_tokens=options.max_tokens or own, config=config,
         system=getattr(config.prompt, PRESETS[preset]) if preset in PRESETS else preset, judge=_judge(options),
-        data=options.data / name if options.data and is_one_of_several else options.data,
-        budget=Budget(questions=options.judge_budget, dollars=options.judge_dollars),
+        data=data, budget=Budget(questions=options.judge_budget, dollars=options.judge_dollars),
         judged_reflections=options.judge_reflections, out=out / name if is_one_of_several else out,
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ from srpo_fast.reflection.journal import Journal
 from srpo_fast.reflection.records import Record
 from srpo_fast.writer_lock import WriterLock
 
-RESULTS = "results.json"
+RESULTS, RESPONSES = "results.json", "responses.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,7 @@ class Said(Record):
     is_finished: bool  # False: cut at the token limit
     prompt_tokens: int
     completion_tokens: int
+    asked: str = ""  # the item's digest: what this is the response to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +61,20 @@ class EvaluationDirectory:
             undo.callback(self._lock.release)
             if determined_by is not None:
                 _require_same(root, json.loads(json.dumps(determined_by)))
-            self.said = Journal(root / "responses.jsonl", Said) if determined_by is not None else None
+            self.said = Journal(root / RESPONSES, Said) if determined_by is not None else None
             self.judged = Journal(root / "judge.jsonl", JudgeReply)
             undo.pop_all()
+
+    def require_same_items(self, digests: Mapping[str, str]) -> None:
+        """UserError if an item with a response has another digest than when it was asked."""
+        assert self.said is not None
+        changed = [name for name, digest in digests.items() if name in self.said and self.said[name].asked != digest]
+        if changed:
+            raise UserError(
+                f"{self.root / RESPONSES} holds responses to other data: {len(changed):,} of {len(digests):,} items "
+                f"have changed since (question, answer, options or image), the first is {changed[0]:.80}; take the "
+                "data back, choose another --out, or delete the file"
+            )
 
     def write(self, results: Mapping[str, Any], table: str) -> None:
         document = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
@@ -91,7 +103,7 @@ def read_results(root: Path) -> dict[str, Any]:
 
 
 def _require_same(root: Path, asked: dict[str, Any]) -> None:
-    path, journal = root / "settings.json", root / "responses.jsonl"
+    path, journal = root / "settings.json", root / RESPONSES
     held = json.loads(path.read_bytes()) if path.exists() else asked
     changed = [key for key in asked | held if asked.get(key) != held.get(key)]
     if changed and journal.exists() and journal.stat().st_size:

@@ -1,18 +1,20 @@
 """Benchmarks that are measured while a run trains: greedily, by the run's own engines, marked by rank 0."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
+from srpo_fast.bad_record import Problem
 from srpo_fast.config import BenchmarkConfig, Config
 from srpo_fast.evaluation.benchmark import Benchmark, Item
 from srpo_fast.evaluation.benchmarks import load_benchmark
-from srpo_fast.evaluation.data import chosen_split, open_source, read_items
+from srpo_fast.evaluation.data import chosen_split, open_source
 from srpo_fast.evaluation.directory import Said
 from srpo_fast.evaluation.marked_items import mark_all
 from srpo_fast.evaluation.sampling import AHEAD, ItemQuestion, ask, encoded
 from srpo_fast.evaluation.totals import totals_of
+from srpo_fast.evaluation.usable_items import left_out, usable_items
 from srpo_fast.grading.grader import Grader
 from srpo_fast.parallel import Parallel, agree, from_main, gather_from_engines
 from srpo_fast.prompts import PromptEncoder
@@ -24,24 +26,31 @@ class OpenBenchmark:
     benchmark: Benchmark
     items: Sequence[Item]
     question_of: ItemQuestion
+    left_out: str | None  # records that are no items: how many and why; None: there are none
 
 
-def open_benchmarks(config: Config, parallel: Parallel) -> list[OpenBenchmark]:
+def open_benchmarks(config: Config, parallel: Parallel, note: Callable[[str], None]) -> list[OpenBenchmark]:
     """Those the config names, on every rank. A collective; raises UserError where data cannot be read."""
-    return agree(lambda: [open_benchmark(settings, config) for settings in config.evaluation.benchmarks], parallel)
+    every = agree(lambda: [open_benchmark(settings, config) for settings in config.evaluation.benchmarks], parallel)
+    for opened in every:
+        if opened.left_out:
+            note(f"evaluation, {opened.benchmark.name}: {opened.left_out}: left out")
+    return every
 
 
 def open_benchmark(settings: BenchmarkConfig, config: Config) -> OpenBenchmark:
     """A benchmark with its items read. Raises UserError where that cannot be."""
     benchmark = load_benchmark(settings.name)
-    split = chosen_split(benchmark, settings.split)
+    split = chosen_split(benchmark, settings.split, settings.data)
     source = open_source(benchmark, settings.data, split)
     question_of = ItemQuestion(
         image_root=settings.image_root or source.root, min_pixels=config.data.min_pixels,
         max_pixels=config.data.max_pixels,
     )  # fmt: skip
-    items = list(read_items(benchmark, source, split, settings.limit))
-    return OpenBenchmark(benchmark=benchmark, items=items, question_of=question_of)
+    problems: list[Problem] = []
+    items = list(usable_items(benchmark, source, split, settings.limit, config.data, problems))
+    why = left_out(problems, len(items) + len(problems)) if problems else None
+    return OpenBenchmark(benchmark=benchmark, items=items, question_of=question_of, left_out=why)
 
 
 def measure(

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from srpo_fast.chat.model import ChatFailure, ChatModel, ChatRequest
-from srpo_fast.config import EndpointConfig
+from srpo_fast.chat.model import ChatFailure, ChatModel, ChatReply, ChatRequest, FailureReason
+from srpo_fast.chat.replies import one_line
+from srpo_fast.config import EndpointConfig, UserError
 from srpo_fast.evaluation.benchmark import Benchmark, JudgeTask, Mark
 from srpo_fast.evaluation.directory import JudgeReply
 from srpo_fast.evaluation.marked_items import Marked
@@ -16,6 +18,8 @@ from srpo_fast.image_marks import without_marks
 from srpo_fast.reflection.journal import Journal
 
 UNUSABLE = "; the judge said nothing usable"
+_FINAL = (FailureReason.REFUSED, FailureReason.CONTENT_FILTER)  # the rest may pass, or with other settings
+_BUDGET, _NOT_ASKED = "beyond the budget", "not asked any more"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +41,9 @@ class Judge:
         self._prices = settings.price_per_million_prompt_tokens, settings.price_per_million_completion_tokens
         self._dollars = sum(self._price(reply.prompt_tokens, reply.completion_tokens) for reply in journal.values())
         self._admitted: set[str] = set()  # of this start, asked now or before
-        self.unanswered = 0  # questions beyond the budget, or that came to nothing
+        self.stopped: UserError | None = None  # why asking on is pointless; nothing more is asked then
+        self._causes: dict[str, str] = {}  # of questions without a reply, by key
+        self._unusable: list[str] = []  # replies that say nothing about the answer
 
     def request(self, system: str, user: str, schema: dict[str, Any] | None = None) -> ChatRequest:
         text = without_marks(writable(user))
@@ -51,18 +57,51 @@ class Judge:
         admitted = self._within_budget(distinct.values())
         known = [request for request in admitted if request.key in self._journal]
         advance(len(distinct) - len(admitted) + len(known))
-        new = iter([request for request in admitted if request.key not in self._journal])
-        for result in self.model.ask(self._while_paid(new)):
-            advance(1)
-            if isinstance(result, ChatFailure):
-                if not result.reason.may_pass:  # asked another day, it may be answered
-                    self._keep(result.key, None, f"{result.reason}: {result.detail}", 0, 0)
-            else:
-                self._keep(result.key, result.text, "", result.prompt_tokens, result.completion_tokens)
+        self._ask([request for request in admitted if request.key not in self._journal], advance)
+        for key in distinct:
+            if key not in self._journal:
+                self._causes.setdefault(key, _NOT_ASKED if self.stopped and key in self._admitted else _BUDGET)
+            elif self._journal[key].text is None:
+                self._causes[key] = self._journal[key].detail
         said = ((request.key, self._journal[request.key].text) for request in admitted if request.key in self._journal)
-        replies = {key: text for key, text in said if text is not None}
-        self.unanswered += len(distinct) - len(replies)
-        return replies
+        return {key: text for key, text in said if text is not None}
+
+    def says_nothing(self, reply: str) -> None:
+        self._unusable.append(reply)
+
+    def notes(self) -> Iterator[str]:
+        """What it left open and why, a line each."""
+        if self._causes:
+            firsts = {cause.partition(": ")[0]: cause for cause in reversed(self._causes.values())}
+            counts = Counter(cause.partition(": ")[0] for cause in self._causes.values())
+            told = (f"{count:,} {firsts[name].replace('_', ' ', 1)}" for name, count in counts.most_common())
+            again = any(key not in self._journal for key in self._causes)
+            yield f"{len(self._causes):,} questions to the judge have no reply ({'; '.join(told)})" + (
+                "; the same command asks them again" if again else ""
+            )
+        if self._unusable:
+            yield (
+                f"{len(self._unusable):,} of the judge's replies decide nothing, not being in the form asked for; the "
+                f"first: {one_line(self._unusable[0])!r:.100}"
+            )
+
+    def _ask(self, requests: Sequence[ChatRequest], advance: Callable[[int], object]) -> None:
+        if self.stopped:
+            return
+        try:
+            for result in self.model.ask(self._while_paid(iter(requests))):
+                advance(1)
+                self._take(result)
+        except UserError as error:  # what has been said and measured is worth a table, first
+            self.stopped = error
+
+    def _take(self, result: ChatReply | ChatFailure) -> None:
+        if isinstance(result, ChatReply):
+            self._keep(result.key, result.text, "", result.prompt_tokens, result.completion_tokens)
+            return
+        self._causes[result.key] = cause = f"{result.reason}: {result.detail}"
+        if result.reason in _FINAL:
+            self._keep(result.key, None, cause, 0, 0)
 
     def _within_budget(self, requests: Iterable[ChatRequest]) -> list[ChatRequest]:
         """The first so many, known or not: a start after a kill takes the same ones."""
@@ -99,6 +138,9 @@ def judge_undecided(
     requests = {key: judge.request(task.system, task.user) for key, task in tasks.items()}
     replies = judge.replies(list(requests.values()), advance)
     marks = {key: task.read(replies[requests[key].key]) for key, task in tasks.items() if requests[key].key in replies}
+    for key in marks:
+        if marks[key] is None:
+            judge.says_nothing(replies[requests[key].key])
     return [_decided(each, marks) for each in marked]
 
 

@@ -8,6 +8,7 @@ import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from PIL import Image
@@ -36,7 +37,17 @@ def texts_of(record: Mapping[str, Any], field: str) -> tuple[str, ...]:
         value = _written_list(value)
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise BadRecord("unreadable_record", f"expected a list in the field {field!r}, got {_shown(record, field)}")
+    if not all(isinstance(item, str | int | float) for item in value):
+        raise BadRecord("unreadable_record", f"expected texts in the field {field!r}, got {_shown(record, field)}")
     return tuple(str(item) for item in value)
+
+
+def options_of(record: Mapping[str, Any], field: str, answer: str) -> tuple[str, ...]:
+    """The options of a multiple-choice question. Raises BadRecord if there are none or the answer is none's letter."""
+    options = texts_of(record, field)
+    if answer not in ascii_uppercase[: len(options)] or len(answer) != 1:
+        raise BadRecord("bad_answer", f"expected the letter of one of {len(options)} options, got {answer!r:.80}")
+    return options
 
 
 def image_of(record: Mapping[str, Any], *fields: str) -> ImageSource:

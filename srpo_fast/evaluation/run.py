@@ -1,22 +1,22 @@
 """One benchmark, in the order it happens: items, responses, marks, a judge for the rest, results."""
 
-import hashlib
-import json
 import platform
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srpo_fast.bad_record import Problem
 from srpo_fast.chat.endpoint import Endpoint
 from srpo_fast.config import Config, EndpointConfig, UserError
 from srpo_fast.evaluation.benchmark import Benchmark, Item, Mark
-from srpo_fast.evaluation.data import Source, open_source, read_items
+from srpo_fast.evaluation.data import Source, open_source
 from srpo_fast.evaluation.directory import EvaluationDirectory, Said
+from srpo_fast.evaluation.item_digests import digest_of, digest_of_all
 from srpo_fast.evaluation.judging import Budget, Judge, judge_undecided, undecided
 from srpo_fast.evaluation.marked_items import Marked, mark_all
 from srpo_fast.evaluation.paper_rows import PAPER
@@ -25,6 +25,7 @@ from srpo_fast.evaluation.saved import read_saved
 from srpo_fast.evaluation.solutions import Protocol
 from srpo_fast.evaluation.tables import table_of
 from srpo_fast.evaluation.totals import totals_of
+from srpo_fast.evaluation.usable_items import left_out, require_few, usable_items
 from srpo_fast.grading.grader import Grader
 from srpo_fast.monitor.progress import Bar, Display
 
@@ -62,6 +63,8 @@ class Evaluation:
         self._task, self._sampler, self._display = task, sampler, display
         self._seconds: Counter[str] = Counter()
         self._notes: list[str] = []
+        self._problems: list[Problem] = []  # records that are no items, and items that cannot be asked
+        self._digests: dict[str, str] = {}  # by item
 
     def run(self) -> dict[str, Any]:
         """results.json, which is then on disk beside table.md."""
@@ -70,28 +73,36 @@ class Evaluation:
         with self._timed("data"):
             items = self._read(source)
         judge_model = Endpoint(task.judge) if task.judge else None  # a missing key shows now, not after hours
-        determined_by = self._determined_by(items) if task.model else None
+        determined_by = self._determined_by() if task.model else None
         with closing(EvaluationDirectory(task.out, determined_by)) as directory:
             with self._timed("responses"):
                 responses, said = self._responses(items, directory, task.image_root or source.root)
             with self._timed("marking"), closing(Grader(task.config.reward)) as grader:
                 marked = self._marked(items, responses, grader)
             scores: dict[str, Any] | None = None
+            judge: Judge | None = None
             if judge_model is not None and task.judge is not None:
                 judge = Judge(judge_model, task.judge, directory.judged, task.budget)
                 with self._timed("judging"):
                     marked, scores = self._judged(marked, judge)
             results = self._results(marked, said, scores)
             directory.write(results, table_of(results))
+        if judge is not None and judge.stopped:
+            raise UserError(f"{judge.stopped}; all but the judge's verdicts is in {task.out}") from judge.stopped
         return results
 
     # --- the steps ---
 
     def _read(self, source: Source) -> list[Item]:
-        items = read_items(self._task.benchmark, source, self._task.split, self._task.limit)
-        if self._task.model:
-            return list(items)
-        return [replace(item, images=()) for item in items]  # nobody will look at them, and they are large
+        task, items = self._task, []
+        root, settings = task.image_root or source.root, task.config.data
+        for item in usable_items(task.benchmark, source, task.split, task.limit, settings, self._problems):
+            self._digests[item.id] = digest_of(item, root)
+            # where no model is asked nobody will look at images, and they are large
+            items.append(item if task.model else replace(item, images=()))
+        if self._problems:
+            self._note(f"{left_out(self._problems, len(items) + len(self._problems))}: left out")
+        return items
 
     def _responses(
         self, items: Sequence[Item], directory: EvaluationDirectory, image_root: Path
@@ -101,8 +112,9 @@ class Evaluation:
             saved = read_saved(self._task.responses, [item.id for item in items])
             self._note(*saved.notes)
             return saved.by_id, {}
-        self._ask(items, directory, image_root)
         assert directory.said is not None
+        directory.require_same_items({item.id: self._digests[item.id] for item in items})
+        self._ask(items, directory, image_root)
         said = {item.id: directory.said[item.id] for item in items if item.id in directory.said}
         return {name: each.text for name, each in said.items()}, said
 
@@ -114,19 +126,18 @@ class Evaluation:
         left = [item for item in items if item.id not in directory.said]
         data = self._task.config.data
         question_of = ItemQuestion(image_root=image_root, min_pixels=data.min_pixels, max_pixels=data.max_pixels)
-        unasked: list[Unasked] = []
+        unasked: list[Problem] = []
         with self._bar("answering", len(items), len(items) - len(left)) as bar:
             for result in self._sampler.answers(left, question_of, self._task.system):
                 bar.advance()
                 if isinstance(result, Unasked):
-                    unasked.append(result)
+                    unasked.append(result.problem)
+                    require_few([*self._problems, *unasked], len(items) + len(self._problems), data)
                 else:
-                    directory.said.write(result)
+                    directory.said.write(replace(result, asked=self._digests[result.id]))
         if unasked:
-            first = f"the first, {unasked[0].id}: {unasked[0].reason}"
-            if len(unasked) == len(items):
-                raise UserError(f"none of {len(items):,} items can be asked; {first}")
-            self._note(f"{len(unasked):,} items cannot be asked and count as wrong; {first}")
+            self._note(f"{left_out(unasked, len(items))}: not asked, counted as wrong")
+        self._problems += unasked
         if cut := sum(not directory.said[item.id].is_finished for item in items if item.id in directory.said):
             self._note(f"{cut:,} responses are cut at {self._task.max_tokens:,} tokens")
 
@@ -142,8 +153,7 @@ class Evaluation:
         if count:
             with self._bar("judging reflections", count) as bar:
                 scores = judge_reflections(marked, count, judge, bar.advance)
-        if judge.unanswered:
-            self._note(f"{judge.unanswered:,} questions to the judge have no reply: beyond the budget, or refused")
+        self._note(*judge.notes())
         return marked, scores
 
     def _results(
@@ -160,6 +170,7 @@ class Evaluation:
             "reflection": quality_of(marked),
             "reflection_judged": scores,
             "notes": self._notes,
+            "problems": [asdict(problem) for problem in self._problems],
             "seconds": dict(self._seconds),
             "items": [_item(each, said.get(each.item.id)) for each in marked],
         }
@@ -171,6 +182,7 @@ class Evaluation:
         return {
             "split": task.split,
             "data": str(task.data or task.benchmark.hub_id or "its own"),
+            "data_digest": digest_of_all(self._digests.values()),
             "limit": task.limit,
             "responses_of": str(task.model or task.responses),
             "system": task.system if task.model else None,
@@ -180,15 +192,15 @@ class Evaluation:
             "judge": task.judge and {"model": task.judge.model, "base_url": task.judge.base_url},
         }
 
-    def _determined_by(self, items: Sequence[Item]) -> dict[str, Any]:
+    def _determined_by(self) -> dict[str, Any]:
+        """What all responses depend on; what each was asked stands beside it."""
         from srpo_fast.evaluation.sampling import fingerprint
 
         task = self._task
         assert task.model is not None
-        first = json.dumps([items[0].id, items[0].prompt, task.split])
         return {
             "benchmark": task.benchmark.name,
-            "questions": hashlib.sha256(first.encode()).hexdigest(),  # whatever the limit
+            "split": task.split,
             "weights": fingerprint(task.model),
             "system": task.system,
             "max_tokens": task.max_tokens,

@@ -1,6 +1,7 @@
 """A model directory answers items: vLLM in this process, greedily, images as in training."""
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from srpo_fast.bad_record import BadRecord
+from srpo_fast.bad_record import BadRecord, Problem
 from srpo_fast.batch import Prompt, Question
 from srpo_fast.config import Config, ParallelConfig, UserError
 from srpo_fast.evaluation.benchmark import Item
@@ -43,23 +44,24 @@ class ItemQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unasked:
-    """An item that cannot be asked: the id and why."""
+    """An item that cannot be asked, and why."""
 
-    id: str
-    reason: str
+    problem: Problem
 
 
 def ask(
     items: Iterable[Item], encode: Callable[[Item], Prompt], engine: Callable[[], RolloutEngine], max_tokens: int,
     ahead: int,
 ) -> Iterator[Said | Unasked]:  # fmt: skip
-    """Greedy responses as they finish, then what cannot be asked; `engine` is called when there is a prompt for it.
+    """Greedy responses and what cannot be asked, as they come; `engine` is called when there is a prompt for it.
 
     ahead: how many prompts to hand the engine before it has answered one.
     """
-    unasked: list[Unasked] = []
+    unasked: deque[Unasked] = deque()
     prompts = _prompts(items, encode, unasked)
-    if (first := next(prompts, None)) is not None:
+    first = next(prompts, None)
+    yield from _taken(unasked)
+    if first is not None:
         sampling = Sampling(samples=1, temperature=0.0, max_tokens=max_tokens, stream=STREAM)
         for prompt, completion in engine().stream(chain([first], prompts), sampling, ahead):
             yield Said(
@@ -69,16 +71,23 @@ def ask(
                 prompt_tokens=len(prompt.token_ids),
                 completion_tokens=len(completion.token_ids),
             )
-    yield from unasked
+            yield from _taken(unasked)
+        yield from _taken(unasked)
 
 
-def _prompts(items: Iterable[Item], encode: Callable[[Item], Prompt], unasked: list[Unasked]) -> Iterator[Prompt]:
+def _taken(unasked: deque[Unasked]) -> Iterator[Unasked]:
+    while unasked:
+        yield unasked.popleft()
+
+
+def _prompts(items: Iterable[Item], encode: Callable[[Item], Prompt], unasked: deque[Unasked]) -> Iterator[Prompt]:
     """The prompts of those that have one; the others go to `unasked`."""
     for item in items:
         try:
             yield encode(item)
         except BadRecord as error:
-            unasked.append(Unasked(id=item.id, reason=str(error)))
+            problem = Problem(id=item.id, place=item.id, reason=error.reason, message=" ".join(str(error).split()))
+            unasked.append(Unasked(problem=problem))
 
 
 class Sampler:

@@ -19,7 +19,7 @@ def table_of(results: Results) -> str:
     lines = [
         f"# {results['title']}, {settings['split']}: {totals['items']:,} items",
         "",
-        f"{settings['responses_of']}; protocol {settings['protocol']}{limit}; "
+        f"{settings['responses_of']}; data {settings['data']}; protocol {settings['protocol']}{limit}; "
         "accuracy in % with Wilson's 95 % interval.",
         "",
         *_accuracy_table(results),
@@ -75,8 +75,12 @@ def _remarks(results: Results) -> Iterator[str]:
             f"Were all of them right, the accuracy would be {_percent(mine['bound'])} %."
         )
         yield ""
-    if judged := totals["judged"][totals["headline"]]:
-        yield f"A judge decided {_percent(judged)} % of the answers."
+    deciders = totals["decided_by"][totals["headline"]]
+    if deciders["judge"] or deciders["nobody"]:
+        yield (
+            f"Of {totals['items']:,} answers rules decided {deciders['rules']:,}, the judge {deciders['judge']:,}, "
+            f"nobody {deciders['nobody']:,}."
+        )
         yield ""
     counts = {
         "without blocks": responses["without_blocks"],
@@ -126,11 +130,19 @@ def _tag_table(results: Results, breakdown: str, values: Mapping[str, Any]) -> l
     paper = MMK12_SUBJECTS if (results["benchmark"], breakdown) == ("mmk12", "subject") else {}
     rows = [row for row in ROWS if any(row in figures for figures in paper.values())]
     lines = [
-        [value, f"{each['items']:,}", *_with_interval(each[headline]), _percent(each[other]["accuracy"]),
+        [value, f"{each['items']:,}", *_with_interval(each[headline]), *_with_interval(each[other]),
          *(f"{paper[value][row]:.1f}" if row in paper.get(value, {}) else "" for row in rows)]
         for value, each in values.items()
     ]  # fmt: skip
-    head = [breakdown, "items", f"{headline} answer", "95 %", f"{other} answer", *(f"paper, {row}" for row in rows)]
+    head = [
+        breakdown,
+        "items",
+        f"{headline} answer",
+        "95 %",
+        f"{other} answer",
+        "95 %",
+        *(f"paper, {row}" for row in rows),
+    ]
     return _table(head, lines)
 
 
@@ -157,12 +169,12 @@ def _comparison(members: Sequence[tuple[str, Results]]) -> list[str]:
             change, low, high = paired_difference([reference[i] for i in shared], [verdicts[i] for i in shared])
             difference = f"{100 * change:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}), {len(shared):,} items"
         rows.append(
-            [name, *_with_interval(totals[totals["headline"]]), _percent(totals["first"]["accuracy"]),
+            [name, *_with_interval(totals[totals["headline"]]), *_with_interval(totals["first"]),
              _percent(moves["fix_rate"]), _percent(moves["break_rate"]), difference]
         )  # fmt: skip
     paper = members[0][1]["paper"]
-    rows += [[f"paper, {row}", f"{figure:.1f}", "", "", "", "", ""] for row, figure in paper.items()]
-    return _table(["", "accuracy", "95 %", "first answer", "fixed, %", "broken, %", "difference"], rows)
+    rows += [[f"paper, {row}", f"{figure:.1f}", "", "", "", "", "", ""] for row, figure in paper.items()]
+    return _table(["", "accuracy", "95 %", "first answer", "95 %", "fixed, %", "broken, %", "difference"], rows)
 
 
 def _verdicts(results: Results) -> dict[str, bool]:

@@ -32,6 +32,10 @@ def totals_of(benchmark: Benchmark, marked: Sequence[Marked], protocol: Protocol
             "first": _share_of(each.first.rule.startswith("judge") for each in marked),
             "last": _share_of(each.last.rule.startswith("judge") for each in marked),
         },
+        "decided_by": {
+            "first": _deciders([each.first for each in marked]),
+            "last": _deciders([each.last for each in marked]),
+        },
         "by_tag": _by_tag(marked),
         "figures": {
             "first": _figures(benchmark, [(each, each.first) for each in marked]),
@@ -69,6 +73,12 @@ def _accuracy(marks: Sequence[Mark]) -> Totals:
         "undecided": undecided,
         "bound": (right + undecided) / total if total else 0.0,
     }
+
+
+def _deciders(marks: Sequence[Mark]) -> dict[str, int]:
+    judged = sum(mark.rule.startswith("judge") for mark in marks)
+    undecided = sum(mark.is_right is None for mark in marks)
+    return {"rules": len(marks) - judged - undecided, "judge": judged, "nobody": undecided}
 
 
 def _second(marked: Sequence[Marked]) -> Totals:

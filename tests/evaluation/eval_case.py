@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from srpo_fast.bad_record import Problem
 from srpo_fast.config import DEFAULT_CONFIG, EndpointConfig, load_config
 from srpo_fast.evaluation.benchmark import Answer, Benchmark, Item, JudgeTask, Mark, MarkedItem
+from srpo_fast.evaluation.data import open_source
 from srpo_fast.evaluation.judging import Budget
 from srpo_fast.evaluation.marked_items import Marked, mark_all
 from srpo_fast.evaluation.run import Evaluation, Task
 from srpo_fast.evaluation.solutions import Protocol
+from srpo_fast.evaluation.usable_items import usable_items
 from srpo_fast.grading.grader import Grader
 from srpo_fast.monitor.progress import PlainDisplay
 
@@ -83,6 +86,16 @@ def write_lines(path: Path, *records: Any) -> Path:
 
 def question(name: str | int, gold: str = "right", **more: Any) -> dict[str, Any]:
     return {"qid": name, "q": "say it", "a": gold, **more}
+
+
+def read(
+    data: Path | None, split: str = "test", benchmark: Benchmark = TOY, limit: int | None = None,
+    problems: list[Problem] | None = None, overrides: tuple[str, ...] = (),
+) -> list[Item]:  # fmt: skip
+    """The usable items of a file or folder; `problems` takes the others."""
+    settings = load_config(DEFAULT_CONFIG, list(overrides)).data
+    source = open_source(benchmark, data, split)
+    return list(usable_items(benchmark, source, split, limit, settings, [] if problems is None else problems))
 
 
 def evaluate(

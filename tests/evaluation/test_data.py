@@ -10,14 +10,15 @@ import pytest
 
 from srpo_fast.config import UserError
 from srpo_fast.evaluation.benchmarks import NAMES, load_benchmark
-from srpo_fast.evaluation.data import chosen_split, open_source, read_items
-from tests.evaluation.eval_case import TOY, question, write_lines
+from srpo_fast.evaluation.data import chosen_split, open_source
+from tests.evaluation.eval_case import TOY, question, read, write_lines
+from tests.evaluation.golden_case import records_of
 
 PICTURE = {"bytes": b"not decoded", "path": "1.png"}
 
 
 def ids(data: Path | None, split: str = "test", benchmark=TOY, limit: int | None = None) -> list[str]:
-    return [item.id for item in read_items(benchmark, open_source(benchmark, data, split), split, limit)]
+    return [item.id for item in read(data, split, benchmark, limit)]
 
 
 def write_table(path: Path, *names: str) -> Path:
@@ -56,7 +57,7 @@ def test_records_say_which_part_they_are_of_and_their_images_are_as_stored(tmp_p
             yield from TOY.items(iter([record]), split)
 
     watching = replace(TOY, items=watched)
-    (item,) = read_items(watching, open_source(TOY, tmp_path, "test"), "test", None)
+    (item,) = read(tmp_path, "test", watching)
     assert (seen[0]["_config"], seen[0]["_split"]) == ("Art", "test")
     assert item.images == (b"not decoded",)
 
@@ -107,8 +108,9 @@ def test_what_cannot_be_read_is_one_clear_line(tmp_path):
 
 def test_records_of_something_else_are_one_clear_line(tmp_path):
     other = write_lines(tmp_path / "a.jsonl", {"pid": 1, "query": "x"})
-    assert "expected records of Toy in" in (said := say(lambda: ids(other)))
-    assert "the fields pid, query (KeyError: 'qid')" in said
+    assert "line 1: expected a record of Toy, got one with the fields pid, query (KeyError: 'qid')" in (
+        say(lambda: ids(other))
+    )
     twice = write_lines(tmp_path / "b.jsonl", question("a"), question("a"))
     assert "expected every id once, got a again" in say(lambda: ids(twice))
     (tmp_path / "c.json").write_text("[]")
@@ -155,6 +157,48 @@ def test_the_embedded_questions_are_those_of_a_run():
 
     assert NAMES[-1] == "embedded"
     benchmark = load_benchmark("embedded")
-    found = list(read_items(benchmark, open_source(benchmark, None, "heldout"), "heldout", 20))
+    found = read(None, "heldout", benchmark, 20)
     drawn = load_questions("heldout", 20, 0)
     assert [(item.id, item.prompt, item.gold[0]) for item in found] == [(q.id, q.text, q.answer) for q in drawn]
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "told"),
+    [
+        ("mathvision", "testmini.jsonl", "testmini"), ("mathvision", "data/test-00000-of-00001.parquet", "test"),
+        ("mathvision", "test/testmini.jsonl", "testmini"), ("mathvision", "mine.jsonl", None),
+        ("mmmu", "Accounting/dev-00000-of-00001.parquet", "dev"),
+        ("mmmu_pro", "vision/test-00000-of-00002.parquet", "vision"),
+        ("emma", "Physics/test-00000-of-00001.parquet", "Physics"),
+        ("olympiadbench", "OE_MM_maths_en_COMP/OE_MM_maths_en_COMP.parquet", "OE_MM_maths_en_COMP"),
+        ("olympiadbench", "OE_TO_physics_en_COMP/train.parquet", "OE_TO_physics_en_COMP"),
+    ],
+)  # fmt: skip
+def test_a_single_file_is_the_split_that_its_name_tells(name, place, told, tmp_path):
+    benchmark, file = load_benchmark(name), tmp_path / place
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    assert chosen_split(benchmark, None, file) == (told or benchmark.splits[0])
+    for split in benchmark.splits:
+        if told in (None, split) or (split == benchmark.splits[0] and benchmark.reads):  # all parts, of which it is one
+            assert open_source(benchmark, file, split).parts[0].file == file
+        else:
+            said = say(lambda split=split: open_source(benchmark, file, split))
+            assert f"split {told} by its name, not {split}: leave --split out" in said
+
+
+def test_training_data_are_no_benchmark(tmp_path):
+    (tmp_path / "train-00000-of-00001.parquet").touch()
+    said = say(lambda: open_source(load_benchmark("mmk12"), tmp_path / "train-00000-of-00001.parquet", "test"))
+    assert "is training data by its name, not MMK12's split test" in said
+
+
+@pytest.mark.parametrize("name", ["mathvista", "mathverse", "mmmu"])
+def test_records_of_another_split_are_passed_over(name):
+    benchmark = load_benchmark(name)
+    other = {"mathvista": {"metadata": {"split": "test"}}, "mathverse": {"problem_version": "Text Only"},
+             "mmmu": {"id": "dev_Biology_1"}}[name]  # fmt: skip
+    records = records_of(name)
+    assert [each.id for each in benchmark.items(iter([records[0] | other, records[1]]), benchmark.splits[0])] == [
+        each.id for each in benchmark.items(iter([records[1]]), benchmark.splits[0])
+    ]

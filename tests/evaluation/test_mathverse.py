@@ -27,8 +27,10 @@ def test_text_only_has_no_picture():
     (item,) = items_of(BENCHMARK, [record], TEXT_ONLY)
     assert item.images == ()
     assert "<image>" not in item.prompt
+    assert items_of(BENCHMARK, [record]) == []  # of the other split
+    assert items_of(BENCHMARK, RECORDS, TEXT_ONLY) == []
     with pytest.raises(BadRecord, match="picture"):
-        items_of(BENCHMARK, [record])
+        items_of(BENCHMARK, [record | {"problem_version": "Vision Only"}])
 
 
 def test_options_that_cannot_be_read_still_have_letters(grader):

@@ -11,8 +11,10 @@ import pytest
 
 from srpo_fast import cli
 from srpo_fast.config import DEFAULT_CONFIG, UserError, load_config
+from srpo_fast.evaluation.benchmarks import embedded, load_benchmark
+from srpo_fast.evaluation.item_digests import digest_of
 from srpo_fast.evaluation.sampling import ItemQuestion, Sampler, Unasked
-from tests.evaluation.eval_case import item, two
+from tests.evaluation.eval_case import item, read, two, write_lines
 
 COMMAND = "import sys; from srpo_fast.cli import main; sys.exit(main(sys.argv[1:]))"
 
@@ -25,7 +27,11 @@ def evaluated(untrained_model, tmp_path_factory) -> tuple[list[str], Path, subpr
     config.write_text(DEFAULT_CONFIG.read_text().replace("kv_cache_gib: 0.25", "kv_cache_gib: 0.0625"))
     out = root / "out"
     out.mkdir()
-    before = {"id": "heldout-1", "text": two("1", "2"), "is_finished": True, "prompt_tokens": 5, "completion_tokens": 6}
+    question = read(None, "heldout", load_benchmark("embedded"), 2)[1]
+    before = {
+        "id": "heldout-1", "text": two("1", "2"), "is_finished": True, "prompt_tokens": 5, "completion_tokens": 6,
+        "asked": digest_of(question, root),
+    }  # fmt: skip
     (out / "responses.jsonl").write_text(json.dumps(before) + '\n{"id": "heldout-2", "te')
     options = [
         "eval", "--benchmark", "embedded", "--model", str(untrained_model), "--config", str(config), "--limit", "4",
@@ -63,7 +69,7 @@ def test_when_all_is_said_the_same_comes_out_without_an_engine(evaluated, capsys
     [
         (["--system", "be brief"], "system='reflect', now system='be brief'"),
         (["--max-tokens", "17"], "max_tokens=16, now max_tokens=17"),
-        (["--split", "validation"], "questions="),
+        (["--split", "validation"], "split='heldout', now split='validation'"),
     ],
 )
 def test_responses_of_other_settings_are_not_mixed(evaluated, capsys, changed, says):
@@ -74,6 +80,33 @@ def test_responses_of_other_settings_are_not_mixed(evaluated, capsys, changed, s
     assert "holds responses of other settings" in error
     assert says in error
     assert (out / "responses.jsonl").read_bytes() == said
+
+
+def test_changed_data_are_not_marked_with_responses_to_the_old(evaluated, capsys, monkeypatch):
+    options, out, _ = evaluated
+    drawn = embedded.load_samples
+
+    def changed(split, count, seed):
+        samples = drawn(split, count, seed)
+        question = replace(samples[3].question, answer="another")
+        return [*samples[:3], replace(samples[3], question=question), *samples[4:]]
+
+    monkeypatch.setattr(embedded, "load_samples", changed)
+    said = (out / "responses.jsonl").read_bytes()
+    assert cli.main(options) == 2
+    assert "to other data: 1 of 4 items have changed" in capsys.readouterr().err
+    assert (out / "responses.jsonl").read_bytes() == said
+
+
+def test_too_many_items_that_cannot_be_asked_end_the_command_before_an_engine_starts(untrained_model, tmp_path, capsys):
+    data = write_lines(tmp_path / "testmini.jsonl", *({
+        "id": n, "question": "?", "options": [], "answer": "1", "level": 1, "subject": "s", "image": f"{n}.png",
+    } for n in range(4)))  # fmt: skip
+    options = ["--benchmark", "mathvision", "--model", str(untrained_model), "--data", str(data)]
+    assert cli.main(["eval", *options, "--max-tokens", "16", "--out", str(tmp_path / "out")]) == 2
+    assert (
+        "1 of 4 items cannot be used; the first, 0: image 0.png: expected an image file at" in capsys.readouterr().err
+    )
 
 
 def test_other_weights_are_another_model(evaluated, untrained_model, tmp_path, capsys):
@@ -93,7 +126,7 @@ def test_an_item_that_cannot_be_asked_says_why_and_starts_no_engine(untrained_mo
     question_of = ItemQuestion(image_root=tmp_path, min_pixels=784, max_pixels=784)
     results = list(sampler.answers([missing, unmarked, too_long], question_of, "s"))
     assert all(isinstance(result, Unasked) for result in results)
-    reasons = [result.reason for result in results if isinstance(result, Unasked)]
+    reasons = [str(result.problem) for result in results if isinstance(result, Unasked)]
     for reason, says in zip(
         reasons, ("expected an image file at", "one <image> mark", "tokens, more than"), strict=True
     ):

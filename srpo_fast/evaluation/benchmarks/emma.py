@@ -15,12 +15,11 @@ The full set has the parts Math, Physics, Chemistry and Coding, each also a spli
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from srpo_fast.bad_record import BadRecord
 from srpo_fast.evaluation.benchmark import Answer, Benchmark, Item, Mark
 from srpo_fast.evaluation.free_answers import read_free
 from srpo_fast.evaluation.marking import Pending, marks_of
 from srpo_fast.evaluation.option_answers import option_lines, read_option
-from srpo_fast.evaluation.published_records import image_of, text_of, texts_of, with_images
+from srpo_fast.evaluation.published_records import image_of, options_of, text_of, with_images
 from srpo_fast.grading import Tolerance
 from srpo_fast.grading.grader import Grader
 
@@ -43,10 +42,8 @@ def _items(records: Iterator[Mapping[str, Any]], split: str) -> Iterator[Item]:
 
 def _item(record: Mapping[str, Any]) -> Item:
     kind = text_of(record, "type")
-    options = texts_of(record, "options") if kind.casefold() == "multiple choice" else ()
     answer = text_of(record, "answer").strip()
-    if options and answer.upper() not in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(options)]:
-        raise BadRecord("bad_answer", f"expected the letter of one of {len(options)} options, got {answer!r:.80}")
+    options = options_of(record, "options", answer.upper()) if kind.casefold() == "multiple choice" else ()
     subject = text_of(record, "subject")
     prompt, images = with_images(_prompt(record, options), lambda number: image_of(record, f"image_{number}"))
     return Item(

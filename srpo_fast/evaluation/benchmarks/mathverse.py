@@ -38,8 +38,10 @@ _LETTERS = re.compile(r"[A-Z](?:[\s,;]+(?:and )?[A-Z])*")
 
 
 def items(records: Iterator[Mapping[str, Any]], split: str) -> Iterator[Item]:
-    """The questions of a file."""
+    """The questions of a file, which may hold those of the other split, too."""
     for record in records:
+        if (text_of(record, "problem_version") == "Text Only") != (split == TEXT_ONLY):
+            continue
         question_type = text_of(record, "question_type")
         if question_type not in (OPTION, FREE):
             raise BadRecord("bad_question", f"expected {OPTION} or {FREE} as question_type, got {question_type!r}")

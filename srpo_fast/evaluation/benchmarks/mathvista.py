@@ -42,13 +42,20 @@ _FORMS = {
 
 
 def items(records: Iterator[Mapping[str, Any]], split: str) -> Iterator[Item]:
-    """The questions of a file."""
+    """The questions of a file, which may hold those of another split, too."""
     for record in records:
+        metadata = record.get("metadata") or {}
+        if metadata.get("split", split) != split:
+            continue
+        if "question" in record and "query" not in record:
+            raise BadRecord(
+                "unknown_fields", "expected the prompt in the field 'query', which GitHub's testmini.json lacks; take "
+                "the data set of the Hugging Face hub"
+            )  # fmt: skip
         choices = texts_of(record, "choices")
         answer_type = text_of(record, "answer_type")
         if answer_type not in _FORMS or (answer_type == OPTION) != bool(choices):
             raise BadRecord("bad_question", f"expected one of {', '.join(_FORMS)} as answer_type, got {answer_type!r}")
-        metadata = record.get("metadata") or {}
         yield Item(
             id=text_of(record, "pid"),
             prompt=f"{IMAGE_MARK}\n{without_marks(text_of(record, 'query'))}",

@@ -21,7 +21,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from srpo_fast.bad_record import BadRecord
 from srpo_fast.evaluation.benchmark import Answer, Benchmark, Item, Mark
 from srpo_fast.evaluation.option_answers import (
     Choice,
@@ -31,7 +30,7 @@ from srpo_fast.evaluation.option_answers import (
     mark_of_choice,
     option_lines,
 )  # fmt: skip
-from srpo_fast.evaluation.published_records import image_of, text_of, texts_of, with_images
+from srpo_fast.evaluation.published_records import image_of, options_of, text_of, with_images
 from srpo_fast.grading.choices import Options
 from srpo_fast.grading.grader import Grader
 from srpo_fast.image_marks import IMAGE_MARK
@@ -49,9 +48,8 @@ _ANSWER_LINE = re.compile(
 def items(records: Iterator[Mapping[str, Any]], split: str) -> Iterator[Item]:
     """The questions of a file, which is that of the configuration `split`."""
     for record in records:
-        options, answer = texts_of(record, "options"), text_of(record, "answer").strip()
-        if answer not in dict(lettered(options)):
-            raise BadRecord("bad_answer", f"expected the letter of one of {len(options)} options, got {answer!r}")
+        answer = text_of(record, "answer").strip()
+        options = options_of(record, "options", answer)
         if split == VISION:
             prompt, images = f"{IMAGE_MARK}\n{_VISION_INSTRUCTION}", (image_of(record, "image"),)
         else:
