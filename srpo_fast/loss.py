@@ -92,9 +92,22 @@ def _srpo_loss(objective: Objective, batch: MicroBatch, hidden: Tensor, head: He
         weight_grad=head.weight_grad,
     )  # fmt: skip
     counts = live_rows(rows, objective) & (rows.token_weights != 0)
-    error = probability_factor(output.logprobs if rows.old_logprobs is None else rows.old_logprobs, rows)
-    own = {"token_mult_prob_error": error.where(counts, 0.0).sum(), "loss": output.loss.detach().clone()}
+    old_logprobs = (output.logprobs if rows.old_logprobs is None else rows.old_logprobs).detach()
+    own = {"fresh_tokens": output.metrics["tokens"], "loss": output.loss.detach().clone()}
+    if batch.is_fresh is not None:
+        counts &= batch.is_fresh
+        own |= _fresh_mismatch(old_logprobs - rows.rollout_logprobs, counts)
+    own["token_mult_prob_error"] = probability_factor(old_logprobs, rows).where(counts, 0.0).sum()
     return output.loss, output.metrics | own
+
+
+def _fresh_mismatch(mismatch: Tensor, counts: Tensor) -> Metrics:
+    """The objective's mismatch metrics of [R] the rows that count: older weights are meant to differ from the policy's,
+    which says nothing of the engine."""
+    bounded = mismatch.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+    values = {"mismatch_abs": mismatch.abs(), "mismatch_kl": bounded.expm1() - bounded}
+    sums = {name: value.where(counts, 0.0).sum() for name, value in values.items()}
+    return sums | {"fresh_tokens": counts.sum().to(mismatch.dtype)}
 
 
 def probability_factor(old_logprobs: Tensor, rows: ObjectiveRows) -> Tensor:
