@@ -94,6 +94,7 @@ class TrainingSequence:
     advantage: float  # SFT: 1
     rollout_logprobs: tuple[float, ...]  # SFT: zeros, unread
     token_weight: float  # share of each loss token in the global loss, set from the global counts
+    older_tokens: int = 0  # so many of the first completion tokens were sampled by weights of an earlier step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,7 @@ class MicroBatch:
     token_weights: Tensor  # [R] fp32
     old_logprobs: Tensor | None = None  # [R] fp32, only when a step makes several updates
     ref_logprobs: Tensor | None = None  # [R] fp32, only with a KL term
+    is_fresh: Tensor | None = None  # [R] bool, sampled by the weights of this step; None: all are
     keys: "Keys | None" = None  # only where prompts are shared: without, a sequence attends to its own rows
 
     def to(self, device: torch.device) -> "MicroBatch":
@@ -152,7 +154,8 @@ class Keys:
 
 
 _FIELDS_OF_ROWS = (
-    "loss_rows", "labels", "advantages", "rollout_logprobs", "token_weights", "old_logprobs", "ref_logprobs"
+    "loss_rows", "labels", "advantages", "rollout_logprobs", "token_weights", "old_logprobs", "ref_logprobs",
+    "is_fresh",
 )  # fmt: skip
 
 

@@ -80,21 +80,26 @@ def _srpo_loss(objective: Objective, batch: MicroBatch, hidden: Tensor, head: He
         weight_grad=head.weight_grad,
     )  # fmt: skip
     counts = live_rows(rows, objective) & (rows.token_weights != 0)
+    if batch.is_fresh is not None:
+        counts &= batch.is_fresh
     own = mismatch(output.logprobs if rows.old_logprobs is None else rows.old_logprobs, rows, counts)
     return output.loss, output.metrics | own | {"loss": output.loss.detach().clone()}
 
 
 def mismatch(old_logprobs: Tensor, rows: ObjectiveRows, counts: Tensor) -> Metrics:
-    """Of the engine's log-probs against the policy's, over the rows that count [R] bool.
+    """The engine's log-probs against the policy's, over the rows that count [R] bool.
 
-    mismatch_max: the largest difference. token_mult_prob_error: the sum of the factors between the two probabilities,
-    whichever is larger; 1 where they are equal.
+    Tokens that older weights sampled are left out: they are meant to differ, which says nothing of the engine.
+    token_mult_prob_error: the factor between the two probabilities, whichever is larger; 1 where they are equal.
     """
-    gap = (old_logprobs - rows.rollout_logprobs).abs()
-    factor = gap.clamp(max=LOG_RATIO_BOUND).exp()
+    difference = (old_logprobs - rows.rollout_logprobs).detach().where(counts, 0.0)
+    bounded = difference.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
     return {
-        "mismatch_max": pad(gap.where(counts, 0.0), (0, 1)).max(),  # of no rows at all: 0
-        "token_mult_prob_error": factor.where(counts, 0.0).sum(),
+        "fresh_tokens": counts.sum().to(difference.dtype),
+        "mismatch_abs": difference.abs().sum(),
+        "mismatch_max": pad(difference.abs(), (0, 1)).max(),  # of no rows at all: 0
+        "mismatch_kl": (bounded.expm1() - bounded).sum(),
+        "token_mult_prob_error": bounded.abs().exp().where(counts, 0.0).sum(),
     }
 
 

@@ -175,8 +175,15 @@ def _concatenate(parts: list[list[TrainingSequence]], first_rows: dict[str, int]
         advantages=_per_token([s.advantage for s in members], row_counts),
         rollout_logprobs=torch.cat([torch.tensor(s.rollout_logprobs)[torch.tensor(s.loss_mask)] for s in members]),
         token_weights=_per_token([s.token_weight for s in members], row_counts),
+        is_fresh=_is_fresh(members),
         keys=_keys(keys) if len(members) > len(parts) else None,
     )
+
+
+def _is_fresh(members: list[TrainingSequence]) -> Tensor | None:
+    if not any(s.older_tokens for s in members):
+        return None
+    return torch.cat([(torch.arange(len(s.loss_mask)) >= s.older_tokens)[torch.tensor(s.loss_mask)] for s in members])
 
 
 def _keys(rows: list[Tensor]) -> Keys:

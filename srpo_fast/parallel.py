@@ -7,6 +7,7 @@ rank = tp_rank + tp * (cp_rank + cp * (dp_rank + dp * pp_rank)).
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar, cast
@@ -15,11 +16,12 @@ import torch
 import torch.distributed as dist
 
 from srpo_fast.config import ConfigError, ParallelConfig, UserError
+from srpo_fast.deadline import left_to_another_rank
 
 T = TypeVar("T")
 K = TypeVar("K", int, str)
 
-HANG_TIMEOUT = timedelta(hours=2)  # of a collective; deadline.py ends a step that hangs long before, and says where
+HANG_TIMEOUT = timedelta(hours=2)  # of a collective; deadline.py ends a run that hangs long before, and says where
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +142,8 @@ def from_main(make: Callable[[], T], parallel: Parallel) -> T:
             outcome = [(make(), None)]
         except UserError as error:
             outcome = [(None, str(error))]
-    dist.broadcast_object_list(outcome, src=0, group=group)
+    with nullcontext() if parallel.is_main else left_to_another_rank():
+        dist.broadcast_object_list(outcome, src=0, group=group)
     dist.destroy_process_group(group)
     made, error = outcome[0]
     if error is not None:

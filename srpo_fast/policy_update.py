@@ -43,7 +43,7 @@ def update_policy(
     for batch in batches:
         sums = policy.forward_backward(batch, srpo_loss(objective))
         if not totals:
-            check_mismatch(sums["mismatch_abs"] / sums["tokens"], config.loss.mismatch_stop, step)
+            check_mismatch(sums["mismatch_abs"] / max(1.0, sums["fresh_tokens"]), config.loss.mismatch_stop, step)
         grad_norms.append(policy.step(lr))
         totals = {key: _combined(key, totals.get(key, 0.0), value) for key, value in sums.items()}
     return _metrics(totals, grad_norms, lr) | {"train/computed_tokens": _computed_tokens(batches, policy.parallel)}
@@ -92,7 +92,10 @@ def _combined(key: str, one: float, other: float) -> float:
 def _metrics(totals: dict[str, float], grad_norms: list[float], lr: float) -> dict[str, float]:
     if not totals:
         return {"train/updates": 0.0, "train/lr": lr}
-    tokens = totals["tokens"]
+    tokens, fresh = (
+        totals["tokens"],
+        max(1.0, totals["fresh_tokens"]),
+    )  # mismatch tells of the engine by fresh ones only
     return {
         "train/updates": float(len(grad_norms)),
         "train/lr": lr,
@@ -105,9 +108,9 @@ def _metrics(totals: dict[str, float], grad_norms: list[float], lr: float) -> di
         "train/ratio_max": totals["ratio_max"],
         **({"train/kl": totals["kl"] / tokens} if "kl" in totals else {}),
         "train/grad_norm": sum(grad_norms) / len(grad_norms),
-        "rollout/mismatch_abs": totals["mismatch_abs"] / tokens,
+        "rollout/mismatch_abs": totals["mismatch_abs"] / fresh,
         "rollout/mismatch_max": totals["mismatch_max"],
-        "rollout/mismatch_kl": totals["mismatch_kl"] / tokens,
-        "rollout/token_mult_prob_error": totals["token_mult_prob_error"] / tokens,
+        "rollout/mismatch_kl": totals["mismatch_kl"] / fresh,
+        "rollout/token_mult_prob_error": totals["token_mult_prob_error"] / fresh,
         "rollout/importance_masked": totals["importance_masked"] / tokens,
     }

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from srpo_fast.advantages import accuracy_filter, flat_groups, group_advantages, overlong_penalty
-from srpo_fast.batch import Group, TrainingSequence
+from srpo_fast.batch import Completion, Group, TrainingSequence
 from srpo_fast.config import AdvantageConfig
 
 
@@ -45,11 +45,20 @@ def training_sequences(groups: Sequence[Group], settings: AdvantageConfig, max_t
             advantage=float(advantage),
             rollout_logprobs=completion.rollout_logprobs,
             token_weight=0.0,
+            older_tokens=_older_tokens(completion, group),
         )
         for group, advantages in zip(groups, advantages_PG, strict=True)
         for completion, advantage in zip(group.completions, advantages, strict=True)
         if completion.is_finished or not settings.mask_truncated
     ]
+
+
+def _older_tokens(completion: Completion, group: Group) -> int:
+    """A group is trained in the step that sampled its last completion's end, so its newest version is the step's."""
+    newest = max(c.policy_version for c in group.completions)
+    if completion.policy_version < newest:
+        return len(completion.token_ids)
+    return sum(version < newest for version in completion.token_versions)
 
 
 def without_zero_advantage(sequences: Sequence[TrainingSequence]) -> list[TrainingSequence]:

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from srpo_fast.batch import Question
 from srpo_fast.config import EMBEDDED, Config, ConfigError
 from srpo_fast.dataset import QuestionFile, read_questions
+from srpo_fast.deadline import left_to_another_rank
 from srpo_fast.embedded.base import RECIPE, ensure_base_model
 from srpo_fast.embedded.task import load_questions
 from srpo_fast.formats.sft import read_sft
@@ -49,7 +50,10 @@ def resolve_model(config: Config, parallel: Parallel, display: Phases) -> Path:
     if parallel.is_main:
         with display.phase("base", RECIPE.steps, label="base policy") as bar:
             ensure_base_model(root, config.run.seed, lambda done, total: bar.advance())
-    barrier()
+        barrier()
+    else:
+        with left_to_another_rank():
+            barrier()
     return ensure_base_model(root, config.run.seed, lambda done, total: None)  # found, not made
 
 

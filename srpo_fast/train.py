@@ -20,7 +20,7 @@ from srpo_fast.answer_format import AnswerFormat, one_answer_format, rollout_for
 from srpo_fast.batch import Group, HeldOut, Prompt, Question
 from srpo_fast.checkpoint import Checkpoint
 from srpo_fast.config import Config, UserError, config_from_arguments
-from srpo_fast.deadline import deadline
+from srpo_fast.deadline import doing, watch
 from srpo_fast.ending import exit_code
 from srpo_fast.evaluation.heldout import evaluate
 from srpo_fast.evaluation.in_loop import measure, open_benchmarks
@@ -133,7 +133,7 @@ class Trainer:
             start_updates(self.policy, config)
         with self.monitor.phase("stage_2", config.steps, done=first_step, label="stage 2"):
             for step in range(first_step, config.steps):
-                with deadline(60 * config.run.max_step_minutes, f"step {step}", self.parallel.rank):
+                with doing(f"step {step}"):
                     metrics, groups = self.step(step)
                 if config.evaluation.every and (step + 1) % config.evaluation.every == 0:
                     metrics |= self.validate(step)
@@ -211,7 +211,8 @@ class Trainer:
             step=step, policy=self.policy.sharded_state_dict(), prompt_source=self.prompts.state_dict(),
             reward_watch=self.reward_watch.state_dict(), rng=torch.get_rng_state(), score=score,
         )  # fmt: skip
-        checkpoint.save(self.config.run.dir / "checkpoints", state, self.parallel)
+        with doing("saving"):
+            checkpoint.save(self.config.run.dir / "checkpoints", state, self.parallel)
         self.best_score = max(self.best_score, -math.inf if score is None else score)
 
     def resume(self) -> int | None:
@@ -233,9 +234,10 @@ class Trainer:
 def main(arguments: list[str]) -> int:
     try:
         config = config_from_arguments(arguments)
-        parallel = start(config.parallel)
-        with agree(lambda: open_monitor(config, parallel.rank), parallel) as monitor:
-            Trainer(config, parallel, monitor).run()
+        with watch(60 * config.run.max_quiet_minutes):
+            parallel = start(config.parallel)
+            with agree(lambda: open_monitor(config, parallel.rank), parallel) as monitor:
+                Trainer(config, parallel, monitor).run()
     except (UserError, RuntimeError) as error:
         return exit_code(error)
     stop()

@@ -1,4 +1,4 @@
-"""Run under torchrun: in a step of at most 3 seconds rank 1 sleeps, or dies, while the others wait for it."""
+"""Run under torchrun, 3 seconds without progress allowed: in a step rank 1 sleeps, or dies; the others wait for it."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ import time
 import torch.distributed as dist
 
 from srpo_fast.config import ParallelConfig
-from srpo_fast.deadline import deadline
+from srpo_fast.deadline import doing, watch
 from srpo_fast.parallel import lost_rank, start
 
 
@@ -18,7 +18,7 @@ def wait_forever() -> None:
 def main(fault: str) -> None:
     parallel = start(ParallelConfig())
     try:
-        with deadline(3.0, "step 7", parallel.rank):
+        with watch(3.0), doing("step 7"):
             if not parallel.is_main:
                 wait_forever() if fault == "sleeps" else os._exit(9)
             dist.barrier()

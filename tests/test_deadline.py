@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from srpo_fast.deadline import deadline
+from srpo_fast import deadline
+from srpo_fast.deadline import left_to_another_rank, progress, watch
 from srpo_fast.parallel import lost_rank
 from tests.launch import run_script
 
@@ -22,7 +23,10 @@ def test_a_rank_that_hangs_or_dies_ends_the_others_with_one_line(faulty):
     errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
     if fault == "sleeps":
         # one may begin in the middle of a line of the other's
-        assert sorted(re.findall(r"error: (rank \d: step 7) has taken", stderr)) == ["rank 0: step 7", "rank 1: step 7"]
+        assert sorted(re.findall(r"error: (rank \d: step 7): no progress", stderr)) == [
+            "rank 0: step 7",
+            "rank 1: step 7",
+        ]
         assert "in wait_forever" in stderr  # where rank 1 stands
         assert "in barrier" in stderr  # and rank 0
     else:
@@ -40,7 +44,17 @@ def test_a_lost_rank_is_told_from_other_errors():
     assert lost_rank(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
 
 
-def test_what_is_done_in_time_goes_on():
-    with deadline(0.05, "a step", 0):
-        pass
-    time.sleep(0.1)  # it would end this process
+def test_what_advances_or_waits_for_a_working_rank_goes_on(monkeypatch):
+    ended = []
+    monkeypatch.setattr(deadline, "_end", ended.append)
+    with watch(0.3):
+        for _ in range(8):
+            time.sleep(0.1)
+            progress()
+        with left_to_another_rank():
+            time.sleep(0.6)
+    time.sleep(0.6)  # it is over
+    assert not ended
+    with watch(0.3):
+        time.sleep(0.6)
+    assert ended

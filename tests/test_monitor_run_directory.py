@@ -61,6 +61,12 @@ def test_a_run_goes_on_however_ranks_share_the_policy(tmp_path):
         open_run(make_config(tmp_path / "run", parallel={"distributed_optimizer": True}))
 
 
+def test_a_run_that_was_ended_as_a_hang_goes_on_with_a_higher_limit(tmp_path):
+    begin(config := make_config(tmp_path / "run"))
+    longer = config.run.model_copy(update={"max_quiet_minutes": 2 * config.run.max_quiet_minutes})
+    assert open_run(config.model_copy(update={"run": longer})).has_begun
+
+
 def test_another_config_is_refused_naming_key_values_and_remedy(tmp_path):
     run = begin(make_config(tmp_path / "run", optimizer={"lr": 1e-4}))
     before = snapshot(run.root)

@@ -95,6 +95,24 @@ def test_the_metrics_are_means_over_the_tokens_that_count(policy, sequences, pac
     assert "train/kl" not in metrics
 
 
+def test_tokens_of_older_weights_are_corrected_but_tell_nothing_of_the_engine(policy, sequences, pack):
+    exact = sampled_by_the_policy(policy, sequences, pack)
+    far = [
+        replace(s, rollout_logprobs=(s.rollout_logprobs[0] - 5.0, *s.rollout_logprobs[1:]), older_tokens=1)
+        for s in exact
+    ]
+    metrics = update_policy(policy, far, pack, make_config("loss.mismatch_stop=1e-4", "loss.importance=icepop"), 0)
+    assert metrics["rollout/mismatch_abs"] < 1e-5
+    assert metrics["rollout/mismatch_kl"] < 1e-5
+    assert metrics["rollout/token_mult_prob_error"] == pytest.approx(1.0, abs=1e-4)
+    older = sum(s.loss_mask[0] for s in far)
+    assert metrics["rollout/importance_masked"] == pytest.approx(older / metrics["train/loss_tokens"])
+    with pytest.raises(EngineMismatch):
+        update_policy(
+            policy, [replace(s, older_tokens=0) for s in far], pack, make_config("loss.mismatch_stop=1e-4"), 1
+        )
+
+
 def test_several_updates_a_step_clip_against_the_policy_that_sampled(policy, sequences, pack):
     exact = sampled_by_the_policy(policy, sequences, pack)
     metrics = update_policy(policy, exact, pack, make_config(updates_per_step=3), 0)

@@ -99,3 +99,12 @@ def test_the_filter_knows_both_accuracies(filter_by, kept):
     ]
     settings = AdvantageConfig(filter_by=filter_by)
     assert kept_groups(groups, settings, MAX_TOKENS).tolist() == kept
+
+
+def test_a_completion_that_ended_before_its_group_or_began_before_has_older_tokens():
+    group = make_group("a", [(1, 2), (3, 4, 5), (6,)], [make_score(1.0)] * 3)
+    early, carried, fresh = group.completions
+    carried = replace(carried, policy_version=2, token_versions=(0, 1, 2))
+    group = replace(group, completions=(early, carried, replace(fresh, policy_version=2)))
+    assert [s.older_tokens for s in training_sequences([group], PLAIN, MAX_TOKENS)] == [2, 2, 0]
+    assert [s.older_tokens for s in training_sequences(GROUPS, PLAIN, MAX_TOKENS)] == [0, 0, 0, 0]

@@ -15,7 +15,7 @@ class RunConfig(Section):
     dir: Path
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     resume: Literal["auto", "never"] = "auto"
-    max_step_minutes: Rate = 60.0  # of a step of stage 2, its evaluation not included; longer is a hang, and an error
+    max_quiet_minutes: Rate = 60.0  # without progress, in any phase; longer is a hang, and an error
 
 
 class ModelConfig(Section):

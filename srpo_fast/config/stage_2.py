@@ -16,8 +16,8 @@ class RolloutConfig(Section):
     # of the engine's parameters, compared bit by bit with the policy's after a sync, in turn; after the first all are
     checked_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1 / 16
     kv_cache_gib: float = Field(default=4.0, gt=0.0)  # GiB of KV cache a rank
-    # a step stops sampling when this share of its completions is done, and the next one goes on with the others; their
-    # older tokens count in the mismatch that loss.mismatch_stop bounds. 1: every step ends its own
+    # a step stops sampling when this share of its completions is done, and the next one goes on with the others.
+    # 1: every step ends its own
     finish_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     refill_rounds: Annotated[int, Field(ge=0)] = 0  # of further prompts when the filter left less than prompts_per_step
 

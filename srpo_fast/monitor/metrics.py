@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import torch
 
+from srpo_fast.deadline import doing
 from srpo_fast.monitor.run_directory import read_jsonl, write_atomically
 
 UNACCOUNTED = "unaccounted"
@@ -67,7 +68,8 @@ class PhaseTimer:
         self._charge()
         self._open.append(name)
         try:
-            yield
+            with doing(name):
+                yield
         finally:
             self._charge()
             self._open.pop()

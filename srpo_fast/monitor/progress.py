@@ -10,6 +10,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
+from srpo_fast.deadline import progress
+
 LINE_INTERVAL_S = 5.0
 LABEL_WIDTH = 22
 
@@ -36,6 +38,17 @@ class SilentBar:
 
     def advance(self, amount: int = 1, **figures: float) -> None:
         pass
+
+
+class WatchedBar:
+    """A bar whose advance is told to the watch for hangs."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+
+    def advance(self, amount: int = 1, **figures: float) -> None:
+        progress()
+        self._bar.advance(amount, **figures)
 
 
 def open_display(stream: TextIO) -> "Display":

@@ -13,7 +13,7 @@ from srpo_fast.writer_lock import WriterLock
 
 # none changes what is computed; run.dir is how the directory was spelled, so a moved run resumes
 IGNORED_KEYS = {
-    "run.resume", "run.dir", "data.bad_records", "data.max_bad_share", "model.recompute",
+    "run.resume", "run.dir", "run.max_quiet_minutes", "data.bad_records", "data.max_bad_share", "model.recompute",
     "parallel.tp", "parallel.pp", "parallel.cp", "parallel.chunks_per_stage", "parallel.sequence_parallel",
     "optimizer.offload",
 }  # fmt: skip

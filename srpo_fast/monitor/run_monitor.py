@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from srpo_fast.batch import Group, HeldOut
 from srpo_fast.config import Config
+from srpo_fast.deadline import doing
 from srpo_fast.monitor.metrics import (
     UNACCOUNTED,
     MetricsWriter,
@@ -15,7 +16,7 @@ from srpo_fast.monitor.metrics import (
     peak_memory_gib,
     reward_ends,
 )
-from srpo_fast.monitor.progress import Bar, Display, SilentBar, open_display
+from srpo_fast.monitor.progress import Bar, Display, SilentBar, WatchedBar, open_display
 from srpo_fast.monitor.report import write_report
 from srpo_fast.monitor.run_directory import RunDirectory, open_run, read_jsonl, step_of
 from srpo_fast.monitor.samples import write_completions
@@ -56,7 +57,8 @@ class Monitor:
 
         `done` of the `total` were done before a resume. A phase inside another one is taken out of its seconds.
         """
-        yield SilentBar()
+        with doing(name):
+            yield WatchedBar(SilentBar())
 
     def note(self, text: str) -> None:
         """Shows one line."""
@@ -105,7 +107,7 @@ class WritingMonitor(Monitor):
             self.timer.lap()  # what came before belongs to no step
         with in_step, self._phases(name), self._display.bar(label or name, total, done) as bar:
             self._bars.append(bar)
-            yield bar
+            yield WatchedBar(bar)
             self._bars.pop()
         self._save()
 
