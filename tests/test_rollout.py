@@ -7,6 +7,7 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -351,3 +352,15 @@ def test_a_policy_whose_weights_went_elsewhere_is_noticed(policy, engine, one_pr
     sync.run()
     for name, other in engine.parameters().items():
         other.data = own[name]
+
+
+def test_an_engine_starts_on_a_gpu_that_holds_a_policy(engine):
+    """What vLLM's CUDA worker asks before it loads anything; it does so whatever kv_cache_memory_bytes says."""
+    from vllm.v1.worker.utils import request_memory
+
+    gib = 2**30
+    policy_there = SimpleNamespace(total_memory=80 * gib, free_memory=50 * gib, device_="cuda:0")
+    cache = engine.llm.llm_engine.vllm_config.cache_config
+    assert request_memory(policy_there, cache) < 50 * gib
+    with pytest.raises(ValueError, match="less than desired GPU memory utilization"):
+        request_memory(policy_there, replace(cache, gpu_memory_utilization=0.92))

@@ -74,6 +74,8 @@ class RolloutEngine:
                 enable_chunked_prefill=parallel.device.type != "cpu",
                 max_num_batched_tokens=max(8192, max_prompt_tokens + settings.max_tokens),
                 kv_cache_memory_bytes=int(settings.kv_cache_gib * 2**30),
+                # all that is left of its meaning: a share of the GPU that has to be free now, beside the policy
+                gpu_memory_utilization=0.01,
                 block_size=32,
                 limit_mm_per_prompt={"image": 8, "video": 0},
                 mm_encoder_tp_mode="data",
