@@ -3,5 +3,15 @@
 from srpo_fast.rollout.background import Scorer
 from srpo_fast.rollout.engine import Progress, RolloutEngine, Sampling, StaleEngine
 from srpo_fast.rollout.groups import sample_groups
+from srpo_fast.rollout.phases import PhaseError, require_device
 
-__all__ = ["Progress", "RolloutEngine", "Sampling", "Scorer", "StaleEngine", "sample_groups"]
+__all__ = [
+    "PhaseError",
+    "Progress",
+    "RolloutEngine",
+    "Sampling",
+    "Scorer",
+    "StaleEngine",
+    "require_device",
+    "sample_groups",
+]

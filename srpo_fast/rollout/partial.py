@@ -32,6 +32,7 @@ def extend_groups(
     engine.require_version(policy_version)
     work = _Work(engine, groups, sampling, done)
     if work.places:
+        engine.phases.begin_sampling()
         requests = [request_of(groups[g].prompt, groups[g].completions[s].token_ids) for g, s in work.places]
         parameters = [_parameters(engine, groups[g], s, sampling) for g, s in work.places]
         with vllm_touch_points.each_finished(engine.llm, work.finished, work.cut, work.is_enough):
