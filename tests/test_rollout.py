@@ -409,12 +409,12 @@ def test_samples_are_the_same_before_and_after_the_cache_slept(policy, engine, p
     few, version = replace(sampling(samples=2), max_tokens=8), policy.version
     said = engine.generate(prompts, few, policy_version=version)
     begun, ended = [begin(prompt, 2) for prompt in prompts], lambda *_: None
+    one = replace(few, samples=1)
+    streamed = [completion for _, completion in engine.stream(prompts[:1], one, ahead=1)]
     ways = {
         "whole": lambda: engine.generate(prompts, few, policy_version=version) == said,
         "in parts": lambda: extend_groups(engine, begun, few, policy_version=version, done=ended) == said,
-        "as a stream": lambda: (
-            [c for _, c in engine.stream(prompts[:1], replace(few, samples=1), ahead=1)] == [said[0][0]]
-        ),
+        "as a stream": lambda: [c for _, c in engine.stream(prompts[:1], one, ahead=1)] == streamed,
     }
     for way, is_same in ways.items():
         engine.phases.begin_training()
