@@ -39,7 +39,7 @@ from srpo_fast.quarantine import Quarantine
 from srpo_fast.reflection import cold_start
 from srpo_fast.reflection.policy_answers import examples_of_policy
 from srpo_fast.rewards.watch import RewardWatch
-from srpo_fast.rollout import Features, Progress, RolloutEngine, Sampling, sample_groups
+from srpo_fast.rollout import Features, Progress, RolloutEngine, Sampling, require_device, sample_groups
 from srpo_fast.sequences import training_sequences
 from srpo_fast.sources import open_questions, resolve_model
 from srpo_fast.weight_sync import WeightSync
@@ -117,6 +117,7 @@ class Trainer:
         )
         sequences = cold_start.open_sequences(file, config, self.encoder, self.parallel, self.monitor.note)
         updates = cold_start.num_updates(len(sequences), settings)
+        self.engine.phases.begin_training()
         with self.monitor.phase("stage_1", updates, label="stage 1: SFT") as bar:
             left_out = cold_start.run_cold_start(
                 self.policy, sequences, self.pack, settings, config.optimizer, bar.advance
@@ -152,11 +153,13 @@ class Trainer:
         with timer("advantage"):
             sequences = training_sequences(collected.kept, config.advantage, config.rollout.max_tokens)
         with timer("update"):
+            self.engine.phases.begin_training()
             trained = update_policy(self.policy, sequences, self.pack, config, step)
         with timer("sync"):
             self.weight_sync.run()
         metrics = rollout_metrics(collected.groups, collected.kept_P) | collected.metrics | trained
-        return metrics | {"data/quarantined": float(len(self.quarantine))}, list(collected.groups)
+        metrics |= self.engine.phases.metrics() | {"data/quarantined": float(len(self.quarantine))}
+        return metrics, list(collected.groups)
 
     # --- what both stages use ---
 
@@ -236,6 +239,7 @@ def main(arguments: list[str]) -> int:
         config = config_from_arguments(arguments)
         with watch(60 * config.run.max_quiet_minutes):
             parallel = start(config.parallel)
+            require_device(config.rollout, parallel.device)
             with agree(lambda: open_monitor(config, parallel.rank), parallel) as monitor:
                 Trainer(config, parallel, monitor).run()
     except (UserError, RuntimeError) as error:

@@ -4,9 +4,12 @@ The engine lives until the session ends: closing it takes the default process gr
 """
 
 import gc
+import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +20,17 @@ from srpo_fast.loss import supervised_loss
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.rollout import Features, RolloutEngine, Sampling, StaleEngine, sample_groups
+from srpo_fast.rollout import (
+    Features,
+    PhaseError,
+    RolloutEngine,
+    Sampling,
+    StaleEngine,
+    sample_groups,
+    vllm_touch_points,
+)
 from srpo_fast.rollout.partial import begin, extend_groups
+from srpo_fast.rollout.phases import TwoPhases
 from srpo_fast.sequences import training_sequences
 from srpo_fast.weight_sync import EngineMismatch, WeightSync
 from tests.policy_case import OPTIMIZER, QUESTIONS, SYSTEM, make_sequences, open_encoder, open_policy, packer, perturb
@@ -352,3 +364,127 @@ def test_a_policy_whose_weights_went_elsewhere_is_noticed(policy, engine, one_pr
     sync.run()
     for name, other in engine.parameters().items():
         other.data = own[name]
+
+
+# --- a KV cache that sleeps ---
+
+
+class Pages:
+    """What vLLM's CPU worker lacks: memory that can be unmapped. It goes, and comes back, full of NaN."""
+
+    def __init__(self, memory: vllm_touch_points.EngineMemory) -> None:
+        self.cache = memory._kv_cache()
+        self.mapped = self.size = memory.kv_cache_bytes()
+
+    def discard(self, worker: object, tags: tuple[str, ...]) -> None:
+        assert tags == ("kv_cache",)
+        self._fill(0)
+
+    def wake_up(self, worker: object, tags: list[str]) -> None:
+        assert tags == ["kv_cache"]
+        self._fill(self.size)
+
+    def _fill(self, mapped: int) -> None:
+        self.mapped = mapped
+        for part in self.cache:
+            part.fill_(255)
+
+    def free(self) -> int:
+        return 2 * self.size - self.mapped
+
+    def held_beside_torch(self) -> int:
+        return self.mapped
+
+    def give_back(self) -> None:
+        pass
+
+
+@pytest.fixture
+def pages(engine, monkeypatch) -> Pages:
+    """Of an engine whose KV cache sleeps: all of vLLM but its worker's memory is real."""
+    from vllm.v1.worker.cpu_worker import CPUWorker
+
+    memory = vllm_touch_points.EngineMemory(engine.llm)
+    pages = Pages(memory)
+    monkeypatch.setattr(CPUWorker, "discard", lambda *arguments: pages.discard(*arguments))
+    monkeypatch.setattr(CPUWorker, "wake_up", lambda self, tags: pages.wake_up(self, tags))
+    monkeypatch.setattr(engine, "phases", TwoPhases(memory, pages))
+    return pages
+
+
+def test_samples_are_the_same_before_and_after_the_cache_slept(policy, engine, prompts, one_process, pages):
+    assert pages.size == pytest.approx(0.0625 * 2**30, rel=0.01)
+    sync = WeightSync(policy, engine, "copy", one_process)
+    few, version = replace(sampling(samples=2), max_tokens=8), policy.version
+    said = engine.generate(prompts, few, policy_version=version)
+    begun, ended = [begin(prompt, 2) for prompt in prompts], lambda *_: None
+    one = replace(few, samples=1)
+    streamed = [completion for _, completion in engine.stream(prompts[:1], one, ahead=1)]
+    ways = {
+        "whole": lambda: engine.generate(prompts, few, policy_version=version) == said,
+        "in parts": lambda: extend_groups(engine, begun, few, policy_version=version, done=ended) == said,
+        "as a stream": lambda: [c for _, c in engine.stream(prompts[:1], one, ahead=1)] == streamed,
+    }
+    for way, is_same in ways.items():
+        engine.phases.begin_training()
+        assert pages.mapped == 0
+        assert engine.generate([], few, policy_version=version) == []
+        sync.run()  # while the cache sleeps
+        assert pages.mapped == 0
+        assert is_same(), way
+        assert pages.mapped == pages.size
+    engine.phases.begin_training()
+    engine.phases.begin_sampling()
+    assert not any(part.any() for part in pages.cache)
+
+
+def test_requests_under_way_keep_the_cache(engine, prompts, pages):
+    requests, parameters = engine.requests(prompts[:1], replace(sampling(samples=1), max_tokens=2))
+    engine.llm.enqueue(requests, parameters, use_tqdm=False)
+    with pytest.raises(PhaseError, match="requests under way"):
+        engine.phases.begin_training()
+    assert pages.mapped == pages.size
+    while engine.llm.llm_engine.has_unfinished_requests():
+        engine.llm.llm_engine.step()
+    engine.phases.begin_training()
+    assert pages.mapped == 0
+    engine.phases.begin_sampling()
+
+
+def test_vllm_has_what_puts_its_cache_to_sleep():
+    from vllm import LLM
+    from vllm.v1.worker.gpu_worker import Worker
+
+    assert list(inspect.signature(LLM.release_kv_cache_memory).parameters) == ["self"]
+    assert list(inspect.signature(LLM.wake_up).parameters) == ["self", "tags"]
+    assert inspect.signature(LLM.wake_up).return_annotation is bool
+    assert "level" in inspect.signature(LLM.sleep).parameters
+    assert list(inspect.signature(Worker.discard).parameters) == ["self", "tags"]
+    assert list(inspect.signature(Worker.wake_up).parameters) == ["self", "tags"]
+    assert list(inspect.signature(Worker._maybe_get_memory_pool_context).parameters) == ["self", "tag"]
+    for tag in ("kv_cache", "weights"):  # by which a worker asks for memory
+        assert f'_maybe_get_memory_pool_context(tag="{tag}")' in inspect.getsource(Worker)
+
+
+def test_only_the_cache_is_taken_from_the_pool_that_sleeps(monkeypatch):
+    from vllm.v1.worker.gpu_worker import Worker
+
+    monkeypatch.setattr(Worker, "_maybe_get_memory_pool_context", lambda self, tag: f"pool of {tag}")
+    worker = SimpleNamespace()
+    with vllm_touch_points.only_the_kv_cache_sleeps():
+        assert Worker._maybe_get_memory_pool_context(worker, tag="kv_cache") == "pool of kv_cache"
+        for tag in ("weights", "runtime", "workspace"):
+            assert isinstance(Worker._maybe_get_memory_pool_context(worker, tag), nullcontext)
+    assert Worker._maybe_get_memory_pool_context(worker, "weights") == "pool of weights"
+
+
+def test_an_engine_starts_on_a_gpu_that_holds_a_policy(engine):
+    """What vLLM's CUDA worker asks before it loads anything; it does so whatever kv_cache_memory_bytes says."""
+    from vllm.v1.worker.utils import request_memory
+
+    gib = 2**30
+    policy_there = SimpleNamespace(total_memory=80 * gib, free_memory=50 * gib, device_="cuda:0")
+    cache = engine.llm.llm_engine.vllm_config.cache_config
+    assert request_memory(policy_there, cache) < 50 * gib
+    with pytest.raises(ValueError, match="less than desired GPU memory utilization"):
+        request_memory(policy_there, replace(cache, gpu_memory_utilization=0.92))

@@ -232,6 +232,7 @@ def refusals(untrained_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
         "missing_data": [model, f"data.train={root / 'nowhere.jsonl'}"],
         "few_questions": [model, "data.prompts_per_step=1000000"],
         "other_config": [model, "run.seed=4"],
+        "sleeping_cache": [model, "rollout.kv_cache=sleeps"],
         "two_mistakes": [model, "steps=-1", "rollout.group_sise=4"],
         **{name: [model, f"data.train={root / name}.jsonl"] for name in files},
     }
@@ -264,6 +265,7 @@ def snapshot(directory: Path) -> dict[Path, bytes]:
         ("unreadable_line", ["unreadable_line.jsonl", "line 2", "expected one JSON object a line"]),
         ("few_questions", ["got 16384 questions for 1000000 prompts", "lower data.prompts_per_step"]),
         ("other_config", ["holds a run with run.seed=0, this one has run.seed=4", "choose another run.dir"]),
+        ("sleeping_cache", ["rollout.kv_cache=sleeps needs a CUDA device, got cpu", "set rollout.kv_cache=resident"]),
         ("two_mistakes", ["steps", "did you mean rollout.group_size?"]),
     ],
 )

@@ -16,6 +16,9 @@ class RolloutConfig(Section):
     # of the engine's parameters, compared bit by bit with the policy's after a sync, in turn; after the first all are
     checked_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1 / 16
     kv_cache_gib: float = Field(default=4.0, gt=0.0)  # GiB of KV cache a rank
+    # sleeps: its memory is the device's while the policy trains, so the cache and an update's activations need not fit
+    # together. A step then maps it again and has torch give back what it kept of the update. Weights stay. Only on CUDA
+    kv_cache: Literal["resident", "sleeps"] = "resident"
     # a step stops sampling when this share of its completions is done, and the next one goes on with the others.
     # 1: every step ends its own
     finish_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0

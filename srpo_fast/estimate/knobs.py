@@ -108,6 +108,7 @@ def _alternatives(job: Job) -> dict[str, list[Any]]:
         ("optimizer", "tokens_per_micro_batch"): [max(longest, budget // n) for n in (2, 4, 8)] + [budget * 2],
         ("optimizer", "share_prompts"): [True],
         ("model", "recompute"): ["none", "selective", "full"],
+        ("rollout", "kv_cache"): ["sleeps"],  # refused on a CPU
         ("rollout", "kv_cache_gib"): [cache / 2, cache / 4, cache * 2],
         ("rollout", "max_num_seqs"): [config.rollout.max_num_seqs // 2 or 1, config.rollout.max_num_seqs * 2],
         ("parallel", "tp"): [

@@ -27,7 +27,9 @@ def concurrency(job: Job) -> float:
 
 
 def check(job: Job) -> None:
-    """Raises UserError where vLLM would refuse to start: it wants room for one sequence of full length."""
+    """Raises UserError where the engine would refuse to start: it wants room for one sequence of full length."""
+    if job.gpu.is_cpu and job.config.rollout.kv_cache == "sleeps":
+        raise UserError("rollout.kv_cache=sleeps needs a CUDA device, got --gpu cpu; set rollout.kv_cache=resident")
     longest = job.config.data.max_prompt_tokens + job.config.rollout.max_tokens
     if tokens(job) < longest:
         needed = longest * bytes_a_token(job) / GIB

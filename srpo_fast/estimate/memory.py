@@ -1,7 +1,7 @@
 """Bytes on one GPU by part, in each phase of a step.
 
-Policy and engine share the GPU and nothing is moved away between phases, so weights, gradients, optimizer and the KV
-cache are there in all of them; what a phase adds comes on top.
+Policy and engine share the GPU, so weights, gradients and optimizer are there in all phases; what one adds comes on
+top. So is the KV cache, unless it sleeps while the policy trains.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ PATCHES_PER_PASS = 16_384  # policy/vision.py, which cannot be imported without 
 OPTIMIZER_SLICE = 2**22  # elements; policy/adamw.py, likewise
 SLICE_BYTES = 29  # of an element while it is updated, at most: with remainders and bf16 moments
 PHASES = ("rollout", "images", "fwd+bwd", "step", "sync", "save")
+# in which a cache that can sleeps (rollout/phases.py): a resumed run syncs, a validated step is saved, with it awake
+ASLEEP = ("images", "fwd+bwd", "step")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,8 @@ def phases_of_stage(job: Job, stage: int) -> list[PhaseMemory]:
 
 def _phase(job: Job, name: str, stage: int, parts: dict[str, float]) -> PhaseMemory:
     movable = sum(parts.values()) - parts["KV cache"]
+    if name in ASLEEP and job.config.rollout.kv_cache == "sleeps":
+        parts["KV cache"] = 0.0
     parts |= {
         "fragmentation": movable * job.assumptions.fragmentation_share,
         "outside torch": job.assumptions.outside_gib * GIB,
@@ -63,7 +67,7 @@ def _phase(job: Job, name: str, stage: int, parts: dict[str, float]) -> PhaseMem
 
 
 def resident(job: Job, stage: int) -> dict[str, float]:
-    """What stays from step to step."""
+    """What stays from step to step, a cache that sleeps in some phases included."""
     e = job.bytes_a_weight
     return {
         "policy weights": parameters.of_stage(job.shape.text, job.layout, stage) * e,

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from srpo_fast.estimate import parameters
 from srpo_fast.estimate.job import Job
-from srpo_fast.estimate.memory import GIB, PhaseMemory
+from srpo_fast.estimate.memory import ASLEEP, GIB, PhaseMemory
 from srpo_fast.estimate.prediction import Prediction
 from srpo_fast.estimate.step_time import StepTime
 
@@ -122,7 +122,22 @@ def _beside(prediction: Prediction) -> str:
     largest = max(prediction.host, key=lambda name: prediction.host[name])
     return (
         f"Predicted: an engine's KV cache holds {prediction.kv_tokens:,.0f} tokens, {prediction.concurrency:.0f} of "
-        f"its completions at once; {host:.0f} GiB of host memory a machine, mostly {largest}."
+        f"its completions at once; {host:.0f} GiB of host memory a machine, mostly {largest}.{_asleep(prediction)}"
+    )
+
+
+def _asleep(prediction: Prediction) -> str:
+    """The peaks between which a cache changes hands."""
+    rollout = prediction.job.config.rollout
+    if rollout.kv_cache != "sleeps":
+        return ""
+    peaks = {
+        asleep: max(phase.total for phase in prediction.phases if (phase.phase in ASLEEP) == asleep) / GIB
+        for asleep in (False, True)
+    }
+    return (
+        f" Its {rollout.kv_cache_gib:g} GiB sleep while the policy trains, which needs {peaks[True]:.1f} GiB; the rest "
+        f"needs {peaks[False]:.1f}. What waking takes is not in the seconds."
     )
 
 

@@ -15,7 +15,7 @@ from srpo_fast.writer_lock import WriterLock
 IGNORED_KEYS = {
     "run.resume", "run.dir", "run.max_quiet_minutes", "data.bad_records", "data.max_bad_share", "model.recompute",
     "parallel.tp", "parallel.pp", "parallel.cp", "parallel.chunks_per_stage", "parallel.sequence_parallel",
-    "optimizer.offload",
+    "optimizer.offload", "rollout.kv_cache",
 }  # fmt: skip
 NOT_SET = "(not set)"
 LOCK = "lock"

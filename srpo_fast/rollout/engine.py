@@ -17,6 +17,7 @@ from srpo_fast.expected_lengths import ExpectedLengths
 from srpo_fast.parallel import Parallel
 from srpo_fast.rollout import vllm_touch_points
 from srpo_fast.rollout.image_inputs import ImageInputs
+from srpo_fast.rollout.phases import CudaMemory, OnePhase, Phases, TwoPhases, require_device
 
 Progress = Callable[[int], object]  # told how many more completions are done
 Done = Callable[[int, tuple[Completion, ...]], object]  # given a prompt's place in the call and its completions
@@ -48,15 +49,23 @@ class Sampling:
 
 
 class RolloutEngine:
-    """`policy_version` is that of the weights inside; -1 until the first sync (weight_sync.py)."""
+    """`policy_version` is that of the weights inside; -1 until the first sync (weight_sync.py).
+
+    `phases`: the trainer tells them that it trains; sampling wakes the engine by itself.
+    """
 
     def __init__(
         self, model_dir: Path, settings: RolloutConfig, *, dtype: str, seed: int, max_prompt_tokens: int,
         banned_ids: tuple[int, ...], decode: Callable[[Sequence[int]], str], images: ImageInputs, parallel: Parallel,
         lengths: ExpectedLengths | None = None,
     ) -> None:  # fmt: skip
+        require_device(settings, parallel.device)
         vllm_touch_points.check_version()
-        with vllm_touch_points.unchanged_process(), vllm_touch_points.plain_linears(parallel.device):
+        with (
+            vllm_touch_points.unchanged_process(),
+            vllm_touch_points.plain_linears(parallel.device),
+            vllm_touch_points.only_the_kv_cache_sleeps(),
+        ):
             from vllm import LLM
 
             vllm_touch_points.inspect_models_in_process()
@@ -76,12 +85,18 @@ class RolloutEngine:
                 enable_chunked_prefill=parallel.device.type != "cpu",
                 max_num_batched_tokens=max(8192, max_prompt_tokens + settings.max_tokens),
                 kv_cache_memory_bytes=int(settings.kv_cache_gib * 2**30),
+                # all that is left of its meaning: a share of the GPU that has to be free now, beside the policy
+                gpu_memory_utilization=0.01,
+                enable_sleep_mode=settings.kv_cache == "sleeps",
                 block_size=32,
                 logprobs_mode="processed_logprobs",  # of the distribution really sampled from
                 generation_config="vllm",  # ours alone decide, not the directory's sampling defaults
                 use_tqdm_on_load=False,
                 **images.options,
             )
+        self.phases: Phases = OnePhase()
+        if settings.kv_cache == "sleeps":
+            self.phases = TwoPhases(vllm_touch_points.EngineMemory(self.llm), CudaMemory(parallel.device))
         self.policy_version = -1
         self.lengths = lengths or ExpectedLengths()
         self.decode = decode
@@ -110,6 +125,7 @@ class RolloutEngine:
         self.require_version(policy_version)
         if not prompts:
             return []
+        self.phases.begin_sampling()
         requests, parameters = self.requests(prompts, sampling)
         bar = False if progress is None else _report_to(progress)
         found: dict[int, tuple[Completion, ...]] = {}
@@ -141,7 +157,7 @@ class RolloutEngine:
 
     def close(self) -> None:
         """Ends the engine. vLLM takes the default process group along, so nothing collective may follow."""
-        del self.llm
+        del self.llm, self.phases
         gc.collect()
 
     def stream(self, prompts: Iterable[Prompt], sampling: Sampling, ahead: int) -> Iterator[tuple[Prompt, Completion]]:
@@ -149,6 +165,7 @@ class RolloutEngine:
 
         The prompts come back without their pixels, of which there would be many.
         """
+        self.phases.begin_sampling()
         prompts, under_way = iter(prompts), dict[str, Prompt]()
         while True:
             while some := list(islice(prompts, min(AT_ONCE, ahead - len(under_way)))):

@@ -5,7 +5,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -71,6 +71,63 @@ def share_memory_within_the_run() -> None:
     run = f"{os.environ.get('TORCHELASTIC_RUN_ID', os.getpid())}-{os.environ.get('MASTER_PORT', '')}"
     make = _CPUSHMDistributed.make_group_name
     _CPUSHMDistributed.make_group_name = staticmethod(lambda group: f"/{run}{make(group).replace('/', '')}")
+
+
+@contextmanager
+def only_the_kv_cache_sleeps() -> Iterator[None]:
+    """An engine that starts inside takes nothing but its KV cache from the pool that can sleep.
+
+    In sleep mode vLLM takes weights and state from it, too. Parameters that become the policy's (`alias`) would then
+    leave their memory with the pool, which gives none back, and a wrong tag would throw weights away.
+    """
+    from vllm.v1.worker.gpu_worker import Worker
+
+    pool_of = Worker._maybe_get_memory_pool_context
+    Worker._maybe_get_memory_pool_context = lambda self, tag: pool_of(self, tag) if tag == "kv_cache" else nullcontext()
+    yield
+    Worker._maybe_get_memory_pool_context = pool_of
+
+
+class EngineMemory:
+    """Of this rank's part of an engine in sleep mode, as phases.py moves it.
+
+    A sleeping cache keeps its virtual addresses, and with them captured graphs and whatever else holds pointers to it.
+    """
+
+    def __init__(self, llm: Any) -> None:
+        self._llm = llm
+
+    def is_busy(self) -> bool:
+        return self._llm.llm_engine.has_unfinished_requests()
+
+    def kv_cache_bytes(self) -> int:
+        return sum(part.nbytes for part in self._kv_cache())
+
+    def weights(self) -> dict[str, tuple[int, int]]:
+        return {name: (weight.data_ptr(), weight.nbytes) for name, weight in parameters_of(self._llm).items()}
+
+    def release_kv_cache(self) -> None:
+        self._settle()
+        self._llm.sleep(level=0)  # no more than a pause, which the next call wants
+        self._llm.release_kv_cache_memory()
+
+    def map_kv_cache(self) -> None:
+        is_awake = self._llm.wake_up(tags=["kv_cache"])
+        assert is_awake, "vLLM woke its KV cache and still sleeps"
+        for part in self._kv_cache():
+            part.zero_()  # as when it was made; until now it may hold what the update left there, and that may be NaN
+
+    def _settle(self) -> None:
+        """A generate returns with its last token; that its requests are over is told the workers in the next step."""
+        core = self._llm.llm_engine.engine_core.engine_core
+        while core.scheduler.has_requests() or core.batch_queue:
+            self._llm.llm_engine.step()
+
+    def _kv_cache(self) -> list[torch.Tensor]:
+        """Its memory, every byte once; the layers' caches are views."""
+        (caches,) = self._llm.collective_rpc(lambda worker: worker.model_runner.kv_caches)
+        storages = {cache.untyped_storage().data_ptr(): cache.untyped_storage() for cache in caches}
+        return [torch.tensor([], dtype=torch.uint8, device=s.device).set_(s) for s in storages.values()]
 
 
 def parameters_of(llm: Any) -> dict[str, torch.Tensor]:

@@ -113,6 +113,15 @@ def test_each_remedy_frees_memory_where_it_should(real_job):
     assert spare_gib(smaller) == pytest.approx(spare_gib(job) + 8)
 
 
+def test_a_cache_that_sleeps_makes_room_for_what_the_policy_trains_with_and_for_nothing_else(tiny_job):
+    resident, sleeps = (phases_of_stage(tiny_job(f"rollout.kv_cache={how}"), 0) for how in ("resident", "sleeps"))
+    made = {a.phase: a.total - b.total for a, b in zip(resident, sleeps, strict=True)}
+    # a run that resumes syncs before its engine slept, and a step may be saved after a validation has woken it
+    room = dict.fromkeys(("images", "fwd+bwd", "step"), 0.5 * GIB)
+    assert made == dict.fromkeys(("rollout", "sync", "save"), 0.0) | room
+    assert "KV cache" not in parts_of(tiny_job("rollout.kv_cache=sleeps"), "fwd+bwd")
+
+
 def test_images_need_memory_by_their_size(real_job):
     small, large = (total_of(real_job("7b", f"data.max_pixels={pixels}"), "images") for pixels in (50_176, 501_760))
     assert small < large

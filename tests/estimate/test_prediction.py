@@ -90,6 +90,24 @@ def test_the_32b_config_fits_eight_80_gib_gpus_by_what_it_says_of_its_optimizer(
         assert not predict(shipped("32b", *plain.split()), gpus=8, memory_gib=80, model_config="32b").verdict.fits
 
 
+def test_a_cache_that_sleeps_lets_the_activations_of_a_long_sequence_fit(capsys):
+    fits, long = {}, ("rollout.max_tokens=7168", "model.recompute=none")  # 8,192 tokens: no micro-batch can be smaller
+    for how in ("resident", "sleeps"):
+        command = arguments("7b", *long, f"rollout.kv_cache={how}", "--gpus", "8", "--gpu-memory-gib", "80")
+        assert cli.main([*command, "--json"]) == 0
+        predicted = json.loads(capsys.readouterr().out)["predicted"]
+        fits[how] = predicted["fits"]
+    assert fits == {"resident": False, "sleeps": True}
+    assert cli.main(command) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    peaks = {name: phase["total"] for name, phase in predicted["memory_gib"].items()}
+    asleep = max(peaks[name] for name in ("images", "fwd+bwd", "step"))
+    awake = max(peaks[name] for name in ("rollout", "sync", "save"))
+    assert (
+        f"Its 16 GiB sleep while the policy trains, which needs {asleep:.1f} GiB; the rest needs {awake:.1f}." in said
+    )
+
+
 def test_what_rounds_is_proposed_only_where_nothing_exact_is_enough(real_job):
     job = real_job("32b", "parallel.tp=8", "optimizer.tokens_per_micro_batch=8192", gpu="h100")
     exact = change_that_fits(job)
@@ -178,6 +196,10 @@ def test_a_cpu_gets_memory_and_no_time(capsys):
         (["rollout.kv_cache_gib=0.01", "--gpus", "8"], "less than one sequence .* = 3072; set at least 0.08"),
         (["--gpus", "8", "--gpu-memory-gib", "-1"], "above 0, got -1"),
         (["--gpus", "8", "--gpu", "cpu"], "--gpu cpu needs --gpu-memory-gib"),
+        (
+            ["rollout.kv_cache=sleeps", "--gpus", "8", "--gpu", "cpu", "--gpu-memory-gib", "80"],
+            "sleeps needs a CUDA device, got --gpu cpu",
+        ),
         (["--gpus", "8", "--assume", "speed=1"], "name among .*got 'speed=1'"),
         (["--gpus", "8", "--assume", "matmul_share=fast"], "with a number, got 'fast'"),
         (["--gpus", "8", "--assume", "matmul_share=0"], "above 0, got 0"),
