@@ -1,10 +1,12 @@
 """The `srpo` command: what it hands on, and how it says no."""
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from srpo_fast import cli
+from srpo_fast import cli, commands
 from srpo_fast.config import DEFAULT_CONFIG
 
 GRPO = DEFAULT_CONFIG.with_name("embedded_grpo.yaml")
@@ -74,20 +76,21 @@ def test_bench_hands_its_arguments_on_and_its_exit_code_back(monkeypatch):
     calls = []
 
     def run(arguments, **options):
-        calls.append((arguments, options["cwd"]))
+        assert "cwd" not in options  # paths begin in the user's folder
+        calls.append((arguments, Path(options["env"]["PYTHONPATH"].split(os.pathsep)[0])))
         assert not {"TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS"} & options["env"].keys()
         return SimpleNamespace(returncode=3)
 
-    monkeypatch.setattr(cli.subprocess, "run", run)
+    monkeypatch.setattr(commands.subprocess, "run", run)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert cli.main(["bench", "ops", "--json", "--workload", "tiny"]) == 3
     [(arguments, folder)] = calls
-    assert arguments[1:] == ["-m", "benchmarks.ops", "--json", "--workload", "tiny"]
+    assert arguments[1:] == ["-P", "-m", "benchmarks.ops", "--json", "--workload", "tiny"]
     assert (folder / "benchmarks" / "ops" / "__main__.py").is_file()
 
 
 def test_bench_outside_a_checkout_is_one_line(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(cli, "__file__", str(tmp_path / "srpo_fast" / "cli.py"))
+    monkeypatch.setattr(commands, "__file__", str(tmp_path / "srpo_fast" / "commands.py"))
     assert cli.main(["bench", "ops"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: benchmarks.ops is not installed with the package")

@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from srpo_fast.config.errors import ConfigError
 from srpo_fast.config.presets import PRESETS
 from srpo_fast.config.schema import Config
 from srpo_fast.config.stage_1 import LocalTeacherConfig
+from srpo_fast.user_error import ConfigError
 
 DEFAULT_CONFIG = Path(__file__).parent.parent.parent / "configs" / "embedded.yaml"
 
