@@ -46,21 +46,24 @@ def report(options: argparse.Namespace) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
-    """Checks the values of a config, the records of its data files, and that what it names is there; not the model."""
+    """Checks a config, the files that it names, the model's sizes and tokenizer, and the first prompts; no weights."""
     config = load_config(options.config, options.overrides)
     from srpo_fast.evaluation.in_loop import open_benchmark
     from srpo_fast.grading.grader import Grader
+    from srpo_fast.inspection.model_check import measure_prompts, open_encoder
     from srpo_fast.quarantine import Quarantine
     from srpo_fast.rewards.scoring import make_scorer
     from srpo_fast.sources import SPLITS, check_sources, open_questions
 
     make_scorer(config.reward, lambda texts: [], Grader(config.reward))  # loads a function of the user's own
     check_sources(config)
+    encoder = open_encoder(config)
 
     quarantine = Quarantine(None, config.data.bad_records, config.data.max_bad_share)
     for split in SPLITS:
         questions = open_questions(config, split, quarantine)
-        print(f"{split}: {len(questions):,} questions")
+        fit = f"; {measure_prompts(questions, encoder, config)}" if questions else ""
+        print(f"{split}: {len(questions):,} questions{fit}")
     for settings in config.evaluation.benchmarks:
         opened = open_benchmark(settings, config)
         print(f"evaluation, {settings.name}: {len(opened.items):,} items")

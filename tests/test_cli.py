@@ -1,10 +1,13 @@
 """The `srpo` command: what it hands on, and how it says no."""
 
+import json
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from srpo_fast import cli, commands
 from srpo_fast.config import DEFAULT_CONFIG
@@ -54,10 +57,32 @@ def test_validate_counts_what_cannot_be_used(tmp_path, capsys):
     assert "1 of 2 questions cannot be used (1 bad_answer)" in capsys.readouterr().err
     assert cli.main([*arguments, "data.max_bad_share=0.5"]) == 0
     said = capsys.readouterr().out
-    assert "train: 1 questions\n" in said
+    assert "train: 1 questions;" in said
     assert "1 records cannot be used; `srpo data check` says why" in said
     assert cli.main([*arguments, "data.max_bad_share=0.5", "data.bad_records=stop"]) == 2
     assert "q.jsonl has records that cannot be used:\n  line 2: field answer" in capsys.readouterr().err
+
+
+def test_validate_looks_at_model_and_prompts_without_loading_weights(untrained_model, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(untrained_model, model)
+    for weights in model.glob("*.safetensors"):
+        weights.unlink()
+    question = {"question": "<image>What is the sum?", "answer": "2", "image": "wide.png"}
+    Image.new("RGB", (112, 28)).save(tmp_path / "wide.png")
+    questions = [question, question | {"question": "one " * 100 + "<image>"}]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    command = ["validate", str(GRPO), f"model.path={model}", f"data.train={tmp_path / 'q.jsonl'}"]
+    assert cli.main(command) == 2
+    assert "1 of the first 2 prompts cannot be used" in capsys.readouterr().err
+    assert cli.main([*command, "data.max_bad_share=0.5"]) == 0
+    assert "1 cannot be used; the first: question q-2: the prompt has" in capsys.readouterr().out
+    assert cli.main([*command, "rollout.kv_cache_gib=1.0e-6"]) == 2
+    assert "holds no sequence" in capsys.readouterr().err
+    document = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(document | {"image_token_id": 5}))
+    assert cli.main(command) == 2
+    assert "is not of its model" in capsys.readouterr().err
 
 
 def test_report_of_what_is_no_run_is_one_line(tmp_path, capsys):

@@ -26,7 +26,7 @@ def hf_config(shape: ModelShape) -> Qwen2_5_VLConfig:
         text_config={
             "num_hidden_layers": t.layers, "hidden_size": t.hidden, "num_attention_heads": t.heads,
             "num_key_value_heads": t.kv_heads, "intermediate_size": t.ffn, "vocab_size": t.vocab,
-            "tie_word_embeddings": t.tied,
+            "tie_word_embeddings": t.tied, "max_position_embeddings": t.positions,
         },
         vision_config={
             "depth": v.depth, "hidden_size": v.hidden, "intermediate_size": v.ffn, "num_heads": v.heads,

@@ -14,6 +14,8 @@ from torch import nn
 from srpo_fast.batch import Completion, Prompt
 from srpo_fast.config import RolloutConfig
 from srpo_fast.expected_lengths import ExpectedLengths
+from srpo_fast.image_marks import MAX_IMAGES
+from srpo_fast.model_limits import BLOCK
 from srpo_fast.parallel import Parallel
 from srpo_fast.rollout import vllm_touch_points
 
@@ -74,8 +76,8 @@ class RolloutEngine:
                 enable_chunked_prefill=parallel.device.type != "cpu",
                 max_num_batched_tokens=max(8192, max_prompt_tokens + settings.max_tokens),
                 kv_cache_memory_bytes=int(settings.kv_cache_gib * 2**30),
-                block_size=32,
-                limit_mm_per_prompt={"image": 8, "video": 0},
+                block_size=BLOCK,
+                limit_mm_per_prompt={"image": MAX_IMAGES, "video": 0},
                 mm_encoder_tp_mode="data",
                 logprobs_mode="processed_logprobs",  # of the distribution really sampled from
                 generation_config="vllm",  # ours alone decide, not the directory's sampling defaults
