@@ -99,20 +99,22 @@ def reflect(options: argparse.Namespace) -> int:
 
 
 def estimate(options: argparse.Namespace) -> int:
-    """Predicts memory and step time of a config, and names the next knob; needs no GPU and no weights."""
+    """Predicts memory and step time of a config, and names the next knob; no GPU, no weights. Exit code 1: no fit."""
     from rich.console import Console
 
     from srpo_fast.estimate import as_json, as_text, predict
+    from srpo_fast.estimate.host_memory import find_host_gib
 
     prediction = predict(
         load_config(options.config, options.overrides), gpus=options.gpus, memory_gib=options.gpu_memory_gib,
         gpu=options.gpu, model_config=options.model_config, assumptions=options.assume,
+        host_gib=find_host_gib(options.host_memory_gib),
     )  # fmt: skip
     if options.json:
         print(as_json(prediction))
     else:
         Console(highlight=False).print(as_text(prediction))
-    return 0
+    return 0 if prediction.verdict.fits else 1
 
 
 def bench(options: argparse.Namespace) -> int:
@@ -138,6 +140,9 @@ def _add_estimate_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("overrides", nargs="*", metavar="section.key=value")
     command.add_argument("--gpus", type=int, required=True, metavar="N", help="in all machines together")
     command.add_argument("--gpu-memory-gib", type=float, metavar="G", help="of one GPU (default: that of --gpu)")
+    command.add_argument(
+        "--host-memory-gib", metavar="G", help="of one machine, to be judged too; `this`: of the one you are on"
+    )
     command.add_argument("--gpu", metavar="NAME", help="h100, h200, ..., cpu (default: h100, above 100 GiB h200)")
     command.add_argument("--model-config", metavar="M", help="3b, 7b, 32b, 72b or a config.json, for model.path")
     command.add_argument("--assume", action="append", default=[], metavar="name=value", help="replaces an assumption")
