@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None:  # not of a file or folder that was named
             raise
-        print(f"error: {error.filename}: {error.strerror}; check the path and who may use it", file=sys.stderr)
+        path = error.filename2 or error.filename  # of a rename, where to
+        print(f"error: {path}: {error.strerror}; check the path and who may use it", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

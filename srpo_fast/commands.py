@@ -23,6 +23,7 @@ def train(options: argparse.Namespace) -> int:
         raise UserError(f"expected --ranks of 1 or more, got {options.ranks}")
     load_config(options.config, options.overrides)  # a mistake shows at once, before anything large is imported
     from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # else torchrun sets it, and says so
@@ -34,6 +35,9 @@ def train(options: argparse.Namespace) -> int:
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode  # as a shell counts signals
+    except SignalException as error:  # Ctrl-C, or a scheduler's SIGTERM: torchrun has ended the ranks
+        print(f"interrupted by {error.sigval.name}; the same command goes on", file=sys.stderr)
+        return 128 + error.sigval
     return 0
 
 

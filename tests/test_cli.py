@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,6 +41,18 @@ def test_train_hands_config_and_overrides_on(monkeypatch):
     assert launched[0].nproc_per_node == "3"
     assert launched[0].training_script.endswith("srpo_fast/train.py")
     assert launched[0].training_script_args == ["--config", str(GRPO), "steps=1", "run.seed=2"]
+
+
+def test_train_says_in_one_line_that_it_was_interrupted(monkeypatch, capsys):
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+
+    def interrupted(options):
+        raise SignalException("got signal", signal.SIGINT)
+
+    monkeypatch.setattr(torchrun, "run", interrupted)
+    assert cli.main(["train", "--config", str(GRPO)]) == 130
+    assert capsys.readouterr().err == "interrupted by SIGINT; the same command goes on\n"
 
 
 def test_validate_counts_the_questions(capsys):
@@ -83,6 +96,38 @@ def test_validate_looks_at_model_and_prompts_without_loading_weights(untrained_m
     (model / "config.json").write_text(json.dumps(document | {"image_token_id": 5}))
     assert cli.main(command) == 2
     assert "is not of its model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "says"),
+    [
+        (PermissionError(13, "Permission denied", "/there"), 2, "error: /there: Permission denied; check the path"),
+        (OSError(21, "Is a directory", ".x.partial", None, "x"), 2, "error: x: Is a directory; check the path"),
+        (ModuleNotFoundError("No module named 'vllm'"), 2, "error: No module named 'vllm'; `srpo doctor` says"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_comes_from_outside_is_one_line(raised, code, says, monkeypatch, capsys):
+    def run(words):
+        raise raised
+
+    monkeypatch.setattr(commands, "run", run)
+    assert cli.main(["report", "x"]) == code
+    error = capsys.readouterr().err
+    assert error.startswith(says)
+    assert error.count("\n") == 1
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(commands, "run", lambda words: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["report", "x"])
+
+
+def test_a_config_that_is_no_text_is_one_line(tmp_path, capsys):
+    (tmp_path / "x.yaml").write_bytes(b"\x9c\xff")
+    assert cli.main(["validate", str(tmp_path / "x.yaml")]) == 2
+    assert "x.yaml is not valid YAML: 'utf-8' codec can't decode" in capsys.readouterr().err
 
 
 def test_report_of_what_is_no_run_is_one_line(tmp_path, capsys):

@@ -22,7 +22,7 @@ def load_config(path: Path, overrides: list[str]) -> Config:
         raise ConfigError(f"config file {path} does not exist; configs/ holds the ones that ship")
     try:
         document = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a mapping of sections, got {type(document).__name__}")
