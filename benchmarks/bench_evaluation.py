@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.machine import machine
+from benchmarks.options import at_least
 from srpo_fast.config import DEFAULT_CONFIG, load_config
 from srpo_fast.evaluation.benchmark import Item
 from srpo_fast.evaluation.benchmarks import load_benchmark
@@ -28,7 +29,7 @@ GOAL_S = 60.0  # for 10,000 responses on two cores
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--responses", type=int, default=10_000, help="(default: %(default)s)")
+    parser.add_argument("--responses", type=at_least(1), default=10_000, help="(default: %(default)s)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, open("/dev/stderr", "w") as shown:
         task = _task(Path(folder), arguments.responses)

@@ -19,6 +19,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from benchmarks.machine import machine
+from benchmarks.options import LEAST_ROUNDS, at_least
 from benchmarks.timing import Spread
 from srpo_fast.config import RewardConfig
 from srpo_fast.grading import Gold, quick_verdict
@@ -45,8 +46,12 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokenizer", type=Path, help="a model directory (default: a BPE of 32,000, made on the spot)")
-    parser.add_argument("--rounds", type=int, default=15, help="timings a workload (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=at_least(LEAST_ROUNDS), default=15, help="timings a workload (default: %(default)s)"
+    )
     arguments = parser.parse_args()
+    if arguments.tokenizer and not arguments.tokenizer.is_dir():
+        parser.error(f"--tokenizer: expected a model directory, found none at {arguments.tokenizer}")
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer) if arguments.tokenizer else _new_tokenizer()
 

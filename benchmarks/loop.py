@@ -19,6 +19,7 @@ import srpo_fast  # noqa: F401 - sets the environment before torch and vLLM are 
 
 # isort: split
 from benchmarks.machine import machine
+from benchmarks.options import LEAST_ROUNDS, at_least
 from benchmarks.timing import Spread
 from srpo_fast.config import ParallelConfig, RolloutConfig
 from srpo_fast.embedded.model import write_untrained_model
@@ -95,8 +96,8 @@ def seconds_by_phase(ranks: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON document")
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--ranks", type=int, default=2, help="of the short run")
+    parser.add_argument("--rounds", type=at_least(LEAST_ROUNDS), default=11)
+    parser.add_argument("--ranks", type=at_least(1), default=2, help="of the short run")
     options = parser.parse_args()
     found: dict[str, Any] = {"seconds": seconds_by_phase(options.ranks)}
     with tempfile.TemporaryDirectory() as folder:

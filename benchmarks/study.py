@@ -17,15 +17,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.options import at_least
+
 CONFIGS = {"SRPO": Path("configs/embedded.yaml"), "GRPO": Path("configs/embedded_grpo.yaml")}
 RESULT = Path("benchmarks/results/embedded_study.json")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=at_least(0), nargs="+", default=[0, 1, 2])
     parser.add_argument("--root", type=Path, default=Path("runs/study"))
-    parser.add_argument("--ranks", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--ranks", type=at_least(1), default=min(2, os.cpu_count() or 1))
     options = parser.parse_args()
     runs = [
         {"method": method, "seed": seed, **finished_run(options.root, method, seed, options.ranks)}

@@ -16,6 +16,7 @@ import srpo_fast  # noqa: F401 - sets the environment before torch and vLLM are 
 
 # isort: split
 from benchmarks.machine import machine
+from benchmarks.options import LEAST_ROUNDS, at_least
 from benchmarks.timing import Spread
 from srpo_fast.agreement import MAX_TOKENS, make_prompts, measure_agreement
 from srpo_fast.config import OptimizerConfig, ParallelConfig, RolloutConfig
@@ -115,8 +116,10 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a model directory (default: the embedded model, random weights)")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON document")
-    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--rounds", type=at_least(LEAST_ROUNDS), default=31)
     options = parser.parse_args()
+    if options.model and not (options.model / "config.json").is_file():
+        parser.error(f"--model: expected a Hugging Face model directory, found no config.json in {options.model}")
     with tempfile.TemporaryDirectory() as folder:
         if options.model is None:
             write_untrained_model(Path(folder), seed=0)

@@ -1,7 +1,7 @@
 """srpo-fast: SRPO for Qwen2.5-VL. Importing it sets what torch and vLLM read from the environment at import."""
 
 import os
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in our process: weights are handed over as tensors
@@ -15,5 +15,9 @@ _ENVIRONMENT = {
 # torch.compile costs more than it gives at CPU sizes; two OpenMP threads a rank collapse under any other load
 _CPU_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
-for _name, _value in (_ENVIRONMENT | (_CPU_ENVIRONMENT if version("torch").endswith("+cpu") else {})).items():
+try:
+    _on_cpu = version("torch").endswith("+cpu")
+except PackageNotFoundError:  # which `srpo doctor` says, with the remedy
+    _on_cpu = True
+for _name, _value in (_ENVIRONMENT | (_CPU_ENVIRONMENT if _on_cpu else {})).items():
     os.environ.setdefault(_name, _value)

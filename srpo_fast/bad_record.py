@@ -8,7 +8,7 @@ from srpo_fast.config import UserError
 Reason = Literal[
     "unreadable_record", "unknown_fields", "bad_question", "bad_answer", "image_marks",
     "image_missing", "image_unreadable", "image_empty", "image_aspect", "image_frames", "image_depth",
-    "image_too_large", "image_url", "image_size", "prompt_too_long",
+    "image_too_large", "image_url", "image_size", "too_many_images", "prompt_too_long",
 ]  # fmt: skip
 
 

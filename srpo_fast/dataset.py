@@ -13,6 +13,7 @@ from srpo_fast.config import UserError
 from srpo_fast.formats.entry import Entry
 from srpo_fast.formats.recognise import as_object, parse_record, writable
 from srpo_fast.formats.records import Records, open_records
+from srpo_fast.image_marks import require_few_images
 from srpo_fast.images import check_image, image_file, load_image, qwen_size, resize_once
 
 
@@ -102,6 +103,7 @@ def read_questions(path: Path, image_root: Path | None, *, min_pixels: int, max_
             record = as_object(raw)
             name = name if record.get("id") is None else writable(str(record["id"]))
             entry = parse_record(record)
+            require_few_images(len(entry.images), "")
             for source in entry.images:
                 check_image(source, root)
         except BadRecord as error:

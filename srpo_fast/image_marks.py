@@ -1,7 +1,19 @@
 """The mark that stands for an image in a text: one for every image, in order."""
 
+from srpo_fast.bad_record import BadRecord
+
 IMAGE_MARK = "<image>"
+MAX_IMAGES = 8  # of a question: the engine makes room for so many
 _PLAIN = "< image>"  # reads the same and means nothing
+
+
+def require_few_images(number: int, question: str) -> None:
+    """Raises BadRecord when a question has more than the engine takes."""
+    if number > MAX_IMAGES:
+        raise BadRecord(
+            "too_many_images",
+            f"{question}expected at most {MAX_IMAGES} images, got {number}; leave it out, or split it",
+        )
 
 
 def without_marks(text: str) -> str:

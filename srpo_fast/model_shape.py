@@ -19,6 +19,7 @@ class TextShape:
     ffn: int
     vocab: int
     tied: bool  # the head is the embedding
+    positions: int = 128_000  # of a prompt and its completion together; the published files'
 
     @property
     def head_dim(self) -> int:
@@ -101,7 +102,7 @@ def find_shape(model_path: str, model_config: str | None) -> ModelShape:
     if source in PUBLISHED:
         return PUBLISHED[source]
     if source == "embedded":
-        return _embedded()
+        return embedded_shape()
     path = Path(source) / "config.json" if Path(source).is_dir() else Path(source)
     if not path.is_file():
         raise UserError(
@@ -140,6 +141,7 @@ def shape_of(document: dict[str, Any], place: str) -> ModelShape:
             ffn=text["intermediate_size"],
             vocab=text["vocab_size"],
             tied=bool(document.get("tie_word_embeddings", False)),  # of the whole model: text_config may differ
+            positions=text.get("max_position_embeddings", 32_768),  # transformers' default
         ),
         vision=VisionShape(  # defaults are those of transformers' config class, which published files leave out
             depth=vision["depth"],
@@ -157,7 +159,7 @@ def shape_of(document: dict[str, Any], place: str) -> ModelShape:
     )
 
 
-def _embedded() -> ModelShape:
+def embedded_shape() -> ModelShape:
     from srpo_fast.embedded.model import build_config
     from srpo_fast.embedded.tokenizer import build_tokenizer
 

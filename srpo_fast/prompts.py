@@ -17,7 +17,7 @@ from transformers import AutoProcessor, ProcessorMixin
 from srpo_fast.bad_record import BadRecord
 from srpo_fast.batch import Prompt, Question
 from srpo_fast.config import UserError
-from srpo_fast.image_marks import IMAGE_MARK
+from srpo_fast.image_marks import IMAGE_MARK, require_few_images
 from srpo_fast.positions import mrope_positions
 
 IMAGE_TOKEN = "<|image_pad|>"
@@ -48,6 +48,7 @@ class PromptEncoder:
         vocabulary = self._tokenizer.get_vocab()
         self.image_token_id: int = vocabulary[IMAGE_TOKEN]
         self.banned_ids: tuple[int, ...] = tuple(vocabulary[token] for token in VISION_TOKENS if token in vocabulary)
+        self.largest_id: int = max(vocabulary.values())
         self.eos_token_id: int = self._tokenizer.eos_token_id
         special = [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special]
         self._special = re.compile("|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)))
@@ -192,6 +193,7 @@ class PromptEncoder:
 
     def _image_grid(self, name: str, sizes: Sequence[tuple[int, int]]) -> Tensor:
         """[I, 3] int64: the patches of every image as it is. The engine's processor may not resize it again."""
+        require_few_images(len(sizes), f"question {name}: ")
         patch, size = self._image_processor.patch_size, self._image_processor.size
         factor = patch * self._image_processor.merge_size
         for width, height in sizes:

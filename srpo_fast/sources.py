@@ -11,6 +11,8 @@ from srpo_fast.deadline import left_to_another_rank
 from srpo_fast.embedded.base import RECIPE, ensure_base_model
 from srpo_fast.embedded.task import load_questions
 from srpo_fast.formats.sft import read_sft
+from srpo_fast.model_limits import check_limits, read_model_dir
+from srpo_fast.model_shape import embedded_shape
 from srpo_fast.monitor.progress import Phases
 from srpo_fast.parallel import Parallel, barrier, merge_over_world
 from srpo_fast.quarantine import Quarantine
@@ -42,8 +44,15 @@ def check_sources(config: Config) -> None:
         read_sft(cold_start.data)
 
 
+def check_model(config: Config) -> None:
+    """Raises UserError where the model is none, or has no room for what the config asks. Reads its config.json only."""
+    path = config.model.path
+    check_limits(embedded_shape() if path == EMBEDDED else read_model_dir(Path(path)), config)
+
+
 def resolve_model(config: Config, parallel: Parallel, display: Phases) -> Path:
     """The Hugging Face directory of the base policy; the embedded one is trained first, by rank 0, unless it exists."""
+    check_model(config)
     if config.model.path != EMBEDDED:
         return Path(config.model.path)
     root = config.run.dir.parent / "embedded_base"

@@ -14,7 +14,7 @@ def config_of(shape: ModelShape) -> Qwen2_5_VLConfig:
         text_config={
             "num_hidden_layers": t.layers, "hidden_size": t.hidden, "num_attention_heads": t.heads,
             "num_key_value_heads": t.kv_heads, "intermediate_size": t.ffn, "vocab_size": t.vocab,
-            "tie_word_embeddings": t.tied,
+            "tie_word_embeddings": t.tied, "max_position_embeddings": t.positions,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
         },
         vision_config={

@@ -1,10 +1,16 @@
 """The `srpo` command: what it hands on, and how it says no."""
 
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
-from srpo_fast import cli
+from srpo_fast import cli, commands
 from srpo_fast.config import DEFAULT_CONFIG
 
 GRPO = DEFAULT_CONFIG.with_name("embedded_grpo.yaml")
@@ -37,6 +43,18 @@ def test_train_hands_config_and_overrides_on(monkeypatch):
     assert launched[0].training_script_args == ["--config", str(GRPO), "steps=1", "run.seed=2"]
 
 
+def test_train_says_in_one_line_that_it_was_interrupted(monkeypatch, capsys):
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+
+    def interrupted(options):
+        raise SignalException("got signal", signal.SIGINT)
+
+    monkeypatch.setattr(torchrun, "run", interrupted)
+    assert cli.main(["train", "--config", str(GRPO)]) == 130
+    assert capsys.readouterr().err == "interrupted by SIGINT; the same command goes on\n"
+
+
 def test_validate_counts_the_questions(capsys):
     assert cli.main(["validate", str(GRPO), "evaluation.questions=5", "evaluation.validation_questions=3"]) == 0
     said = capsys.readouterr().out
@@ -52,10 +70,64 @@ def test_validate_counts_what_cannot_be_used(tmp_path, capsys):
     assert "1 of 2 questions cannot be used (1 bad_answer)" in capsys.readouterr().err
     assert cli.main([*arguments, "data.max_bad_share=0.5"]) == 0
     said = capsys.readouterr().out
-    assert "train: 1 questions\n" in said
+    assert "train: 1 questions;" in said
     assert "1 records cannot be used; `srpo data check` says why" in said
     assert cli.main([*arguments, "data.max_bad_share=0.5", "data.bad_records=stop"]) == 2
     assert "q.jsonl has records that cannot be used:\n  line 2: field answer" in capsys.readouterr().err
+
+
+def test_validate_looks_at_model_and_prompts_without_loading_weights(untrained_model, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(untrained_model, model)
+    for weights in model.glob("*.safetensors"):
+        weights.unlink()
+    question = {"question": "<image>What is the sum?", "answer": "2", "image": "wide.png"}
+    Image.new("RGB", (112, 28)).save(tmp_path / "wide.png")
+    questions = [question, question | {"question": "one " * 100 + "<image>"}]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    command = ["validate", str(GRPO), f"model.path={model}", f"data.train={tmp_path / 'q.jsonl'}"]
+    assert cli.main(command) == 2
+    assert "1 of the first 2 prompts cannot be used" in capsys.readouterr().err
+    assert cli.main([*command, "data.max_bad_share=0.5"]) == 0
+    assert "1 cannot be used; the first: question q-2: the prompt has" in capsys.readouterr().out
+    assert cli.main([*command, "rollout.kv_cache_gib=1.0e-6"]) == 2
+    assert "holds no sequence" in capsys.readouterr().err
+    document = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(document | {"image_token_id": 5}))
+    assert cli.main(command) == 2
+    assert "is not of its model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "says"),
+    [
+        (PermissionError(13, "Permission denied", "/there"), 2, "error: /there: Permission denied; check the path"),
+        (OSError(21, "Is a directory", ".x.partial", None, "x"), 2, "error: x: Is a directory; check the path"),
+        (ModuleNotFoundError("No module named 'vllm'"), 2, "error: No module named 'vllm'; `srpo doctor` says"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_comes_from_outside_is_one_line(raised, code, says, monkeypatch, capsys):
+    def run(words):
+        raise raised
+
+    monkeypatch.setattr(commands, "run", run)
+    assert cli.main(["report", "x"]) == code
+    error = capsys.readouterr().err
+    assert error.startswith(says)
+    assert error.count("\n") == 1
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(commands, "run", lambda words: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["report", "x"])
+
+
+def test_a_config_that_is_no_text_is_one_line(tmp_path, capsys):
+    (tmp_path / "x.yaml").write_bytes(b"\x9c\xff")
+    assert cli.main(["validate", str(tmp_path / "x.yaml")]) == 2
+    assert "x.yaml is not valid YAML: 'utf-8' codec can't decode" in capsys.readouterr().err
 
 
 def test_report_of_what_is_no_run_is_one_line(tmp_path, capsys):
@@ -74,20 +146,21 @@ def test_bench_hands_its_arguments_on_and_its_exit_code_back(monkeypatch):
     calls = []
 
     def run(arguments, **options):
-        calls.append((arguments, options["cwd"]))
+        assert "cwd" not in options  # paths begin in the user's folder
+        calls.append((arguments, Path(options["env"]["PYTHONPATH"].split(os.pathsep)[0])))
         assert not {"TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS"} & options["env"].keys()
         return SimpleNamespace(returncode=3)
 
-    monkeypatch.setattr(cli.subprocess, "run", run)
+    monkeypatch.setattr(commands.subprocess, "run", run)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert cli.main(["bench", "ops", "--json", "--workload", "tiny"]) == 3
     [(arguments, folder)] = calls
-    assert arguments[1:] == ["-m", "benchmarks.ops", "--json", "--workload", "tiny"]
+    assert arguments[1:] == ["-P", "-m", "benchmarks.ops", "--json", "--workload", "tiny"]
     assert (folder / "benchmarks" / "ops" / "__main__.py").is_file()
 
 
 def test_bench_outside_a_checkout_is_one_line(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(cli, "__file__", str(tmp_path / "srpo_fast" / "cli.py"))
+    monkeypatch.setattr(commands, "__file__", str(tmp_path / "srpo_fast" / "commands.py"))
     assert cli.main(["bench", "ops"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: benchmarks.ops is not installed with the package")

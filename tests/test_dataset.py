@@ -146,6 +146,15 @@ def test_a_bad_line_is_a_problem_with_its_field(folder, record, reason, message)
     assert re.search(message, problem.message), problem.message
 
 
+def test_more_images_than_the_engine_takes_are_a_problem(folder):
+    question = {"question": "Which?", "answer": "A"}
+    records = [question | {"images": ["a.png"] * number} for number in (8, 9)]
+    questions = read(write_lines(folder / "many.jsonl", *records))
+    assert len(questions) == 1
+    assert [(p.place, p.reason) for p in questions.problems] == [("line 2", "too_many_images")]
+    assert "expected at most 8 images, got 9" in questions.problems[0].message
+
+
 def test_a_line_that_is_no_text_is_a_problem(folder):
     (folder / "q.jsonl").write_bytes(b'{"question": "1?", "answer": "1"}\n{"question": "\xff"}\n\x00\x01\n')
     questions = read(folder / "q.jsonl")

@@ -116,6 +116,19 @@ def test_base_model_is_trained_once_for_a_seed_and_recipe(tmp_path):
     assert build_processor().tokenizer.get_vocab() == build_tokenizer().get_vocab()
 
 
+def test_the_second_of_two_runs_at_once_takes_what_the_first_made(tmp_path):
+    made = []
+
+    def first_is_faster(done: int, total: int) -> None:
+        if done == total:
+            made.append(ensure_base_model(tmp_path, 0, ignore, TINY))
+            (made[0] / "mine").touch()
+
+    assert ensure_base_model(tmp_path, 0, first_is_faster, TINY) == made[0]
+    assert list(tmp_path.iterdir()) == made
+    assert (made[0] / "mine").exists()
+
+
 def test_a_change_of_what_is_taught_makes_another_base_model(tmp_path, monkeypatch):
     path = ensure_base_model(tmp_path, 0, ignore, TINY)
     monkeypatch.setattr("srpo_fast.embedded.base.careful_answer", direct_answer)

@@ -196,3 +196,11 @@ def test_mistakes_are_one_line(arguments, message, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "1.5"])
+def test_a_number_below_1_is_refused(number, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["data", "view", "q.jsonl", "--out", "x.html", "--limit", number])
+    assert ended.value.code == 2
+    assert f"expected a whole number of 1 or more, got '{number}'" in capsys.readouterr().err

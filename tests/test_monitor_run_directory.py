@@ -80,6 +80,21 @@ def test_another_config_is_refused_naming_key_values_and_remedy(tmp_path):
     assert snapshot(run.root) == before
 
 
+def test_a_run_that_has_begun_may_get_more_steps_and_no_fewer_than_it_has_done(tmp_path):
+    run = begin(make_config(tmp_path / "run", steps=40))
+    (run.checkpoints / "step_000040").mkdir(parents=True)
+    notes: list[str] = []
+    more = make_config(tmp_path / "run", steps=60, optimizer={"decay_share": 0.0})
+    assert open_run(more, notes.append) == run
+    assert notes == ["steps=40 until now, 60 from here on"]
+    assert run.config.read_text() == dump_config(more)
+    open_run(more, notes.append)
+    assert len(notes) == 1
+    with pytest.raises(ConfigError, match=r"has done 40 steps, this one has steps=39; set as many or more"):
+        open_run(make_config(tmp_path / "run", steps=39))
+    open_run(make_config(tmp_path / "run", steps=40))
+
+
 def test_a_section_that_one_config_lacks_is_a_difference(tmp_path):
     begin(make_config(tmp_path / "run"))
     with pytest.raises(ConfigError, match="not set"):

@@ -135,14 +135,21 @@ def test_the_first_update_on_two_ranks_is_that_of_one(run_of, layout):
     assert {key: ours[key] for key in sampled} == pytest.approx(sampled, abs=1e-9)
 
 
-def test_a_resumed_run_repeats_the_step_it_lost_and_no_other(run_of, base_model, tmp_path):
+def test_a_resumed_run_repeats_the_step_it_lost_and_no_other_and_may_be_given_more(run_of, base_model, tmp_path):
     whole, cut = run_of("one"), tmp_path / "cut"
     shutil.copytree(whole, cut)
-    shutil.rmtree(cut / "checkpoints" / "step_000003")  # as if it had ended in the third step
+    # as if it had been started for two steps, and then for three, of which the third was lost
+    shutil.rmtree(cut / "checkpoints" / "step_000003")
+    config = yaml.safe_load((cut / "config.resolved.yaml").read_text())
+    (cut / "config.resolved.yaml").write_text(yaml.safe_dump(config | {"steps": 2}, sort_keys=False))
     for file in ("hf/model.safetensors", "report.html"):
         (cut / file).unlink()
     said = train(base_model, cut)
     assert "stage 1:" not in said
+    assert "steps=2 until now, 3 from here on" in said
+    assert (cut / "config.resolved.yaml").read_text() == yaml.safe_dump(
+        config | {"run": config["run"] | {"dir": str(cut)}}, sort_keys=False
+    )
     lines, expected = read_jsonl(cut / "metrics.jsonl"), read_jsonl(whole / "metrics.jsonl")
     assert lines[:2] == expected[:2]
     assert len(lines) == 3
@@ -229,6 +236,8 @@ def refusals(untrained_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
         "parallel_sizes": [model, "parallel.tp=3"],
         "missing_model": [f"model.path={root / 'no_model'}"],
         "no_model": [f"model.path={root}"],
+        "few_positions": [model, "rollout.max_tokens=4000", "optimizer.tokens_per_micro_batch=5000"],
+        "small_cache": [model, "rollout.kv_cache_gib=1.0e-6"],
         "missing_data": [model, f"data.train={root / 'nowhere.jsonl'}"],
         "few_questions": [model, "data.prompts_per_step=1000000"],
         "other_config": [model, "run.seed=4"],
@@ -259,6 +268,8 @@ def snapshot(directory: Path) -> dict[Path, bytes]:
         ("parallel_sizes", ["parallel.tp=3 x parallel.pp=1 does not divide the 1 process", "--nproc-per-node"]),
         ("missing_model", ["no_model"]),
         ("no_model", ["no config.json in"]),
+        ("few_positions", ["is more than the model's 2048 positions", "lower one of them"]),
+        ("small_cache", ["kv_cache_gib=1e-06 holds no sequence of data.max_prompt_tokens=64", "set at least"]),
         ("missing_data", ["nowhere.jsonl", "check data.train"]),
         ("missing_image", ["missing_image.jsonl", "line 2", "nowhere.png", "found none"]),
         ("corrupt_image", ["corrupt_image.jsonl", "line 2", "corrupt.png", "repair it or leave it out"]),

@@ -15,6 +15,7 @@ from benchmarks.ops.measure import Measured, Protocol, Row, Skipped, measure_hea
 from benchmarks.ops.results import keep
 from benchmarks.ops.small import measure_small
 from benchmarks.ops.workloads import HeadWorkload, cpu_bar, model_workloads, tiny
+from benchmarks.options import LEAST_ROUNDS, at_least
 
 
 def main() -> None:
@@ -50,8 +51,10 @@ def _options() -> argparse.Namespace:
         "7b/*; may be repeated (default: cpu_bar, on a GPU 7b/tp1/N16384/*)",
     )  # fmt: skip
     parser.add_argument("--op", action="append", choices=["head", "small"], help="only these (default: both)")
-    parser.add_argument("--rounds", type=int, default=21, help="interleaved rounds a workload (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=at_least(LEAST_ROUNDS), default=21, help="interleaved rounds a workload (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=at_least(1), default=os.cpu_count(), help="of torch (default: %(default)s)")
     parser.add_argument(
         "--processor-time", action="store_true", help="of one thread, on a CPU: where others' load drowns wall time"
     )

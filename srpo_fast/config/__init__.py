@@ -4,7 +4,6 @@ schema.py is the whole; stage_1.py and stage_2.py hold the sections of the two s
 name stands for; loading.py reads files. configs/*.yaml say where each value comes from.
 """
 
-from srpo_fast.config.errors import ConfigError, UserError
 from srpo_fast.config.loading import (
     DEFAULT_CONFIG,
     add_config_arguments,
@@ -35,6 +34,7 @@ from srpo_fast.config.stage_1 import (
     ReflectionConfig,
 )
 from srpo_fast.config.stage_2 import AdvantageConfig, LossConfig, RewardConfig, RewardVariant, RolloutConfig
+from srpo_fast.user_error import ConfigError, UserError
 
 __all__ = [
     "DEFAULT_CONFIG",

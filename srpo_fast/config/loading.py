@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from srpo_fast.config.errors import ConfigError
 from srpo_fast.config.presets import PRESETS
 from srpo_fast.config.schema import Config
 from srpo_fast.config.stage_1 import LocalTeacherConfig
+from srpo_fast.user_error import ConfigError
 
 DEFAULT_CONFIG = Path(__file__).parent.parent.parent / "configs" / "embedded.yaml"
 
@@ -22,7 +22,7 @@ def load_config(path: Path, overrides: list[str]) -> Config:
         raise ConfigError(f"config file {path} does not exist; configs/ holds the ones that ship")
     try:
         document = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a mapping of sections, got {type(document).__name__}")

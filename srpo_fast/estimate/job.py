@@ -29,6 +29,7 @@ class Job:
     train_vision: bool
     kl: bool  # against reference weights kept on the host
     head_chunk: int  # rows of logits that exist at a time
+    host_gib: float | None = None  # memory of one machine; None: not known, and not judged
 
     @property
     def bytes_a_weight(self) -> int:

@@ -5,13 +5,13 @@ One rounds: optimizer.moments is looked at only where nothing exact makes a run 
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from srpo_fast.config import Config, UserError
-from srpo_fast.estimate import kv_cache
+from srpo_fast.estimate import host_memory, kv_cache
 from srpo_fast.estimate.job import Job, make_job
 from srpo_fast.estimate.layout import layout_problems
 from srpo_fast.estimate.memory import GIB, worst_phases
@@ -42,15 +42,18 @@ def spare_gib(job: Job) -> float:
 
 
 def is_safe(job: Job, spare: float) -> bool:
-    """Whether that many GiB are more than the prediction may be off."""
-    return spare >= SAFE_SHARE * job.memory_gib
+    """Whether that many GiB of a GPU, and what is left of the host's, are more than the prediction may be off."""
+    on_host = job.host_gib is None or host_memory.spare_gib(job) >= SAFE_SHARE * job.host_gib
+    return on_host and spare >= SAFE_SHARE * job.memory_gib
 
 
 def change_that_fits(job: Job) -> Change | None:
     """The fastest of the changes with the fewest values that fit; None when no MOST_CHANGES values do."""
+    if not host_memory.can_suffice(job):
+        return None
     for alternatives in (_alternatives(job), _alternatives(job) | _rounding(job)):
         for count in range(1, MOST_CHANGES + 1):
-            found = [change for change in changes(job, count, alternatives) if is_safe(job, change.spare_gib)]
+            found = [change for change in changes(job, count, alternatives) if is_safe(change.job, change.spare_gib)]
             if found:
                 return _best(found)
     return None
@@ -58,7 +61,7 @@ def change_that_fits(job: Job) -> Change | None:
 
 def change_that_speeds_up(job: Job) -> Change | None:
     """The one value that saves most seconds and fits; None when none saves more than LEAST_GAIN."""
-    found = [c for c in changes(job, 1, _alternatives(job)) if is_safe(job, c.spare_gib) and c.seconds is not None]
+    found = [c for c in changes(job, 1, _alternatives(job)) if is_safe(c.job, c.spare_gib) and c.seconds is not None]
     best = _best(found) if found else None
     if best is None or best.seconds is None or best.seconds > step_time(job).seconds * (1 - LEAST_GAIN):
         return None
@@ -90,7 +93,7 @@ def with_values(job: Job, values: Mapping[str, Any], gpus: int | None = None) ->
         kv_cache.check(changed)
     except (ValidationError, UserError):
         return None
-    return changed
+    return replace(changed, host_gib=job.host_gib)
 
 
 def _alternatives(job: Job) -> dict[str, list[Any]]:
@@ -100,8 +103,9 @@ def _alternatives(job: Job) -> dict[str, list[Any]]:
     budget, longest = config.optimizer.tokens_per_micro_batch, config.data.max_prompt_tokens + config.rollout.max_tokens
     cache = config.rollout.kv_cache_gib
     powers = [2**i for i in range(9)]
+    shared = [True] if job.host_gib is None else [True, False]  # one needs less of a GPU, the other less of the host
     found: dict[tuple[str, str], list[Any]] = {
-        ("parallel", "distributed_optimizer"): [True] if layout.dp * layout.cp > 1 else [],
+        ("parallel", "distributed_optimizer"): shared if layout.dp * layout.cp > 1 else [],
         ("parallel", "sequence_parallel"): [True],
         ("optimizer", "master_weights"): ["remainder"],  # refused where weights are fp32
         ("optimizer", "offload"): [] if job.gpu.is_cpu else [True, False],

@@ -1,9 +1,9 @@
 """Everything that is predicted of one run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from srpo_fast.config import Config
+from srpo_fast.config import Config, UserError
 from srpo_fast.estimate import kv_cache
 from srpo_fast.estimate.assumptions import assume
 from srpo_fast.estimate.gpus import find_gpu
@@ -29,13 +29,17 @@ class Prediction:
 
 def predict(
     config: Config, *, gpus: int, memory_gib: float | None = None, gpu: str | None = None,
-    model_config: str | None = None, assumptions: Sequence[str] = (),
+    model_config: str | None = None, assumptions: Sequence[str] = (), host_gib: float | None = None,
 ) -> Prediction:  # fmt: skip
     """Raises UserError for an unknown GPU or model, and where policy or engine would refuse the config."""
     device, memory = find_gpu(gpu, memory_gib)
     shape = find_shape(config.model.path, model_config)
     assumed = assume(config, shape.vision, list(assumptions), is_cpu=device.is_cpu)
-    job = make_job(config, shape, device, gpus, memory, assumed)
+    if device.is_cpu and host_gib is not None:
+        raise UserError(
+            "with --gpu cpu a process' --gpu-memory-gib is host memory already: leave --host-memory-gib out"
+        )
+    job = replace(make_job(config, shape, device, gpus, memory, assumed), host_gib=host_gib)
     kv_cache.check(job)
     ideal = make_job(config, shape, device, gpus, memory, assumed.at_the_roofline())
     return Prediction(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from srpo_fast.estimate import host_memory
 from srpo_fast.estimate.job import Job
 from srpo_fast.estimate.knobs import Change, change_that_fits, change_that_speeds_up, is_safe, with_values
 from srpo_fast.estimate.memory import GIB, PhaseMemory, worst_phases
@@ -15,6 +16,7 @@ class Verdict:
     fits: bool
     tightest: PhaseMemory
     spare_gib: float
+    host_spare_gib: float | None  # of a machine; None: nobody said how much it has
     next_knob: Change | None  # makes it fit, or where it fits, faster
     gpus_that_fit: int | None  # where nothing fits on these: the least doubling that does, with next_knob
     words: str
@@ -22,20 +24,32 @@ class Verdict:
 
 def judge(job: Job) -> Verdict:
     tightest = max(worst_phases(job), key=lambda phase: phase.total)
-    spare = job.memory_gib - tightest.total / GIB
-    if spare >= 0:
+    spare, on_host = job.memory_gib - tightest.total / GIB, host_memory.spare_gib(job)
+    fits = spare >= 0 and on_host >= 0
+    if fits:
         change, gpus = change_that_speeds_up(job), None
-        fits = "fits" if is_safe(job, spare) else "fits, barely,"
-        words = f"{fits} with {spare:.1f} GiB to spare{_where(job, tightest)}. {_faster(job, change)}"
+        how = "fits" if is_safe(job, spare) else "fits, barely,"
+        words = f"{how} with {spare:.1f} GiB to spare{_where(job, tightest)}{_host(job)}. {_faster(job, change)}"
     else:
         change, gpus = change_that_fits(job), job.layout.gpus
         if change is None:
             change, gpus = _more_gpus(job)
-        words = f"does not fit{_where(job, tightest)}. {_remedy(job, change, gpus)}"
+        where = f"{_where(job, tightest)}{_host(job)}" if spare < 0 else f" the host{_host(job, ':')}"
+        words = f"does not fit{where}. {_remedy(job, change, gpus)}"
         gpus = None if gpus == job.layout.gpus else gpus
     return Verdict(
-        fits=spare >= 0, tightest=tightest, spare_gib=spare, next_knob=change, gpus_that_fit=gpus, words=words
-    )
+        fits=fits, tightest=tightest, spare_gib=spare, host_spare_gib=None if job.host_gib is None else on_host,
+        next_knob=change, gpus_that_fit=gpus, words=words,
+    )  # fmt: skip
+
+
+def _host(job: Job, before: str = ";") -> str:
+    if job.host_gib is None:
+        return ""
+    parts = host_memory.on_machine(job)
+    largest = max(parts, key=lambda name: parts[name])
+    needed = sum(parts.values()) / GIB
+    return f"{before} a machine needs {needed:.0f} GiB of its {job.host_gib:.0f} GiB of host memory, mostly {largest}"
 
 
 def _where(job: Job, phase: PhaseMemory) -> str:

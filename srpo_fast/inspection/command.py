@@ -113,6 +113,12 @@ def convert(options: argparse.Namespace) -> int:
     return 0
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
+    return int(text)
+
+
 def add_data_commands(parser: argparse.ArgumentParser) -> None:
     """Gives `srpo data` its sub-commands."""
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -121,13 +127,17 @@ def add_data_commands(parser: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print one JSON object, every problem in it")
     command.add_argument("--out", type=Path, metavar="F.jsonl", help="write every problem as a line of JSON")
     command.add_argument(
-        "--max-prompt-tokens", type=int, default=_MAX_PROMPT_TOKENS, metavar="N", help="with --model (%(default)s)"
+        "--max-prompt-tokens",
+        type=_positive,
+        default=_MAX_PROMPT_TOKENS,
+        metavar="N",
+        help="with --model (%(default)s)",
     )
     command = _add(commands, "stats", stats)
     _add_model(command)
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command = _add(commands, "view", view)
-    command.add_argument("--limit", type=int, default=40, metavar="N", help="questions to show (%(default)s)")
+    command.add_argument("--limit", type=_positive, default=40, metavar="N", help="questions to show (%(default)s)")
     command.add_argument("--out", type=Path, default=Path("questions.html"), metavar="page.html", help="(%(default)s)")
     command = _add(commands, "convert", convert)
     command.add_argument("out", type=Path, metavar="OUT", help="a .jsonl or .parquet file")
@@ -139,7 +149,11 @@ def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int]) -> 
     command.add_argument("--image-root", type=Path, metavar="D", help="where relative image paths start")
     for option, default in _BUDGET.items():
         command.add_argument(
-            f"--{option.replace('_', '-')}", type=int, default=default, metavar="N", help="of an image (%(default)s)"
+            f"--{option.replace('_', '-')}",
+            type=_positive,
+            default=default,
+            metavar="N",
+            help="of an image (%(default)s)",
         )
     command.set_defaults(run_command=run)
     return command

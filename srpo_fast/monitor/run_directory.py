@@ -1,7 +1,7 @@
 """The run directory: where a run keeps its files, and the check that one directory holds one run."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ IGNORED_KEYS = {
     "parallel.tp", "parallel.pp", "parallel.cp", "parallel.chunks_per_stage", "parallel.sequence_parallel",
     "optimizer.offload", "rollout.kv_cache",
 }  # fmt: skip
+STEPS = "steps"  # of a run that has begun may be raised, or lowered to those it has done
 NOT_SET = "(not set)"
 LOCK = "lock"
 REFLECTION = "reflection"  # the folder of stage 1, which `srpo reflect` may fill before the run begins
@@ -55,8 +56,10 @@ def step_of(path: Path) -> int:
     return int(path.stem.removeprefix("step_"))
 
 
-def open_run(config: Config) -> RunDirectory:
+def open_run(config: Config, note: Callable[[str], None] = lambda text: None) -> RunDirectory:
     """The directory of this run, made if new. For one rank only; the others take RunDirectory(config.run.dir).
+
+    note: told when the run goes on to another number of steps than it began with.
 
     UserError, with nothing written, when another process runs in it, or when `run.dir` holds something else: another
     config's run that has begun, any that has begun under run.resume=never, or files that are no run.
@@ -65,7 +68,7 @@ def open_run(config: Config) -> RunDirectory:
     if run.lock.is_file():
         WriterLock(run.lock).release()  # nobody's; its holder is the monitor, from now until the run ends
     if _holds_files(run.root):
-        _require_same_run(run, config)
+        _require_same_run(run, config, note)
         if not run.has_begun:
             run.config.unlink()  # a start that failed on its model or data may be corrected
             run.summary.unlink(missing_ok=True)
@@ -73,7 +76,7 @@ def open_run(config: Config) -> RunDirectory:
         run.completions.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"run.dir {run.root} cannot be made ({error.strerror}); choose another run.dir") from error
-    if not run.config.exists():
+    if not run.config.exists() or run.has_begun:  # which may have got more steps, or another layout
         write_atomically(run.config, dump_config(config))
     return run
 
@@ -107,7 +110,7 @@ def _holds_files(root: Path) -> bool:
     return any(entry.name != "completions" or any(entry.iterdir()) for entry in entries)
 
 
-def _require_same_run(run: RunDirectory, config: Config) -> None:
+def _require_same_run(run: RunDirectory, config: Config, note: Callable[[str], None]) -> None:
     if not run.config.is_file():
         raise ConfigError(f"run.dir {run.root} exists and is no run directory; choose another run.dir")
     if not run.has_begun:
@@ -120,10 +123,23 @@ def _require_same_run(run: RunDirectory, config: Config) -> None:
     except (yaml.YAMLError, AttributeError) as error:
         raise ConfigError(f"{run.config} is not a resolved config; {remedy}") from error
     asked = dict(_leaves(yaml.safe_load(dump_config(config))))
-    for key in [k for k in asked | held if k not in IGNORED_KEYS]:
+    for key in [k for k in asked | held if k not in {*IGNORED_KEYS, STEPS}]:
         old, new = held.get(key, NOT_SET), asked.get(key, NOT_SET)
         if old != new:
             raise ConfigError(f"run.dir {run.root} holds a run with {key}={old}, this one has {key}={new}; {remedy}")
+    if held.get(STEPS) != config.steps:
+        _require_steps(run, config.steps)
+        falls = ", at whose end the learning rate falls" if config.optimizer.decay_share else ""
+        note(f"steps={held.get(STEPS)} until now, {config.steps} from here on{falls}")
+
+
+def _require_steps(run: RunDirectory, steps: int) -> None:
+    done = max((step_of(folder) for folder in run.checkpoints.glob("step_*")), default=0)
+    if steps < done:
+        raise ConfigError(
+            f"run.dir {run.root} holds a run that has done {done} steps, this one has steps={steps}; "
+            "set as many or more, or choose another run.dir"
+        )
 
 
 def _leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -35,7 +35,8 @@ def open_monitor(config: Config, rank: int) -> "Monitor":
     """
     if rank != 0:
         return Monitor(RunDirectory(config.run.dir))
-    return WritingMonitor(config, open_run(config), open_display(sys.stdout))
+    display = open_display(sys.stdout)
+    return WritingMonitor(config, open_run(config, display.note), display)
 
 
 class Monitor:

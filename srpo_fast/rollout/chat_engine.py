@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from srpo_fast.config import LocalTeacherConfig, UserError
+from srpo_fast.image_marks import MAX_IMAGES
 from srpo_fast.rollout import vllm_touch_points
 
 
@@ -54,7 +55,7 @@ class ChatEngine:
                 max_model_len=settings.max_prompt_tokens + settings.max_tokens,
                 max_num_seqs=settings.max_num_seqs,
                 kv_cache_memory_bytes=int(settings.kv_cache_gib * 2**30),
-                limit_mm_per_prompt={"image": 8, "video": 0},
+                limit_mm_per_prompt={"image": MAX_IMAGES, "video": 0},
                 generation_config="vllm",
                 # blanks without end are valid JSON too; on a request vLLM ignores this flag
                 structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},

@@ -14,6 +14,7 @@ from torch import nn
 from srpo_fast.batch import Completion, Prompt
 from srpo_fast.config import RolloutConfig
 from srpo_fast.expected_lengths import ExpectedLengths
+from srpo_fast.model_limits import BLOCK
 from srpo_fast.parallel import Parallel
 from srpo_fast.rollout import vllm_touch_points
 from srpo_fast.rollout.image_inputs import ImageInputs
@@ -88,7 +89,7 @@ class RolloutEngine:
                 # all that is left of its meaning: a share of the GPU that has to be free now, beside the policy
                 gpu_memory_utilization=0.01,
                 enable_sleep_mode=settings.kv_cache == "sleeps",
-                block_size=32,
+                block_size=BLOCK,
                 logprobs_mode="processed_logprobs",  # of the distribution really sampled from
                 generation_config="vllm",  # ours alone decide, not the directory's sampling defaults
                 use_tqdm_on_load=False,

@@ -10,8 +10,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from srpo_fast.batch import Prompt
-
-MAX_IMAGES = 8  # of a prompt, where the engine has a tower
+from srpo_fast.image_marks import MAX_IMAGES
 
 
 class ImageInputs(Protocol):

@@ -13,6 +13,7 @@ from rich.console import Console
 from srpo_fast import cli
 from srpo_fast.config import ParallelConfig, UserError, load_config
 from srpo_fast.estimate import as_text, predict
+from srpo_fast.estimate.host_memory import find_host_gib
 from srpo_fast.estimate.knobs import change_that_fits, spare_gib, with_values
 from srpo_fast.estimate.memory import GIB
 from srpo_fast.estimate.verdict import judge
@@ -121,6 +122,38 @@ def test_what_rounds_is_proposed_only_where_nothing_exact_is_enough(real_job):
     assert ["optimizer.moments=bfloat16" in change.arguments for change in proposed if change] == [False, True]
 
 
+def test_a_host_that_is_too_small_is_a_verdict_with_a_change_that_helps():
+    def judged(gib: float | None, *overrides: str):
+        return predict(shipped("32b", *overrides), gpus=16, memory_gib=80, model_config="32b", host_gib=gib).verdict
+
+    unknown, ample, small = judged(None), judged(4000), judged(400)
+    assert (unknown.fits, ample.fits, small.fits) == (True, True, False)
+    assert unknown.host_spare_gib is None
+    assert small.spare_gib == unknown.spare_gib > 0
+    assert small.host_spare_gib == pytest.approx(ample.host_spare_gib - 3600)
+    assert small.words.startswith("does not fit the host: a machine needs ")
+    assert small.next_knob is not None
+    assert "optimizer.offload=false" in small.next_knob.arguments
+    assert judged(400, *small.next_knob.arguments.split()).fits
+
+
+def test_the_host_counts_in_the_exit_code(capsys):
+    fits = arguments("7b", "--gpus", "8", "--gpu", "h200", "--json")
+    assert cli.main([*fits, "--host-memory-gib", "4000"]) == 0
+    assert json.loads(capsys.readouterr().out)["host_gib_of_a_machine"] == 4000
+    assert cli.main([*fits, "--host-memory-gib", "9"]) == 1
+    assert json.loads(capsys.readouterr().out)["predicted"]["fits"] is False
+    assert cli.main([*fits, "--gpu-memory-gib", "30"]) == 1  # as does a GPU's
+
+
+def test_this_machine_has_no_more_memory_than_its_container(monkeypatch, tmp_path):
+    (tmp_path / "limit").write_text("3221225472\n")
+    monkeypatch.setattr("srpo_fast.estimate.host_memory._CONTAINERS_LIMIT", tmp_path / "limit")
+    assert find_host_gib("this") == 3.0
+    (tmp_path / "limit").write_text("max\n")
+    assert find_host_gib("this") > 3.0
+
+
 def test_a_model_too_large_names_the_gpus_it_would_need():
     verdict = predict(shipped("32b", "parallel.tp=1"), gpus=1, gpu="h100", model_config="32b").verdict
     assert not verdict.fits
@@ -195,6 +228,12 @@ def test_a_cpu_gets_memory_and_no_time(capsys):
         (["parallel.pp=32", "--gpus", "64"], "32 pipeline chunks are more than the model's 28 layers"),
         (["rollout.kv_cache_gib=0.01", "--gpus", "8"], "less than one sequence .* = 3072; set at least 0.08"),
         (["--gpus", "8", "--gpu-memory-gib", "-1"], "above 0, got -1"),
+        (["--gpus", "8", "--host-memory-gib", "much"], "above 0, or this, got much"),
+        (["--gpus", "8", "--host-memory-gib", "nan"], "above 0, or this, got nan"),
+        (
+            ["--gpus", "8", "--gpu", "cpu", "--gpu-memory-gib", "9", "--host-memory-gib", "9"],
+            "leave --host-memory-gib out",
+        ),
         (["--gpus", "8", "--gpu", "cpu"], "--gpu cpu needs --gpu-memory-gib"),
         (
             ["rollout.kv_cache=sleeps", "--gpus", "8", "--gpu", "cpu", "--gpu-memory-gib", "80"],

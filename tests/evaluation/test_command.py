@@ -87,7 +87,7 @@ def test_a_mistake_is_one_clear_line(options, says, responses, tmp_path, capsys)
 
 def test_help_imports_neither_torch_nor_a_benchmark():
     code = (
-        "import sys; from srpo_fast.cli import parser; parser(); "
+        "import sys; from srpo_fast.commands import parser; parser(); "
         "print(*sorted({'torch', 'transformers', 'openai', 'pyarrow'} & set(sys.modules)), "
         "*(name for name in sys.modules if name.startswith('srpo_fast.evaluation.benchmarks.')))"
     )

@@ -1,4 +1,4 @@
-"""What a user did wrong, in one line."""
+"""What a user did wrong, in one line. Needs nothing, for `srpo doctor` is run where packages are broken."""
 
 
 class UserError(ValueError):

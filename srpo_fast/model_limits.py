@@ -1,0 +1,52 @@
+"""Do a config's limits fit its model? From config.json alone, before a policy or an engine is begun."""
+
+import math
+from pathlib import Path
+
+from srpo_fast.config import Config, ConfigError, UserError
+from srpo_fast.model_shape import ModelShape, TextShape, read_shape
+
+BLOCK = 32  # tokens of a block of the engine's KV cache
+GIB = 2**30
+
+
+def read_model_dir(model_dir: Path) -> ModelShape:
+    """Raises UserError unless it is the directory of a Qwen2.5-VL model, as far as its config.json says."""
+    file = model_dir / "config.json"
+    if not file.is_file():
+        raise UserError(f"expected a Hugging Face model directory, found no config.json in {model_dir}")
+    return read_shape(file)
+
+
+def check_limits(shape: ModelShape, config: Config) -> None:
+    """Raises ConfigError with everything that the engine would refuse."""
+    data, rollout = config.data, config.rollout
+    longest = data.max_prompt_tokens + rollout.max_tokens
+    sequence = f"data.max_prompt_tokens={data.max_prompt_tokens} + rollout.max_tokens={rollout.max_tokens}"
+    problems = []
+    if longest > shape.text.positions:
+        problems.append(
+            f"{sequence} is more than the model's {shape.text.positions} positions (max_position_embeddings); "
+            "lower one of them"
+        )
+    needed = cache_gib(shape.text, longest, config.model.dtype, config.parallel.tp)
+    if rollout.kv_cache_gib < needed:
+        problems.append(
+            f"rollout.kv_cache_gib={rollout.kv_cache_gib:g} holds no sequence of {sequence}; set at least "
+            f"{_rounded_up(needed):g}, and more for several at once"
+        )
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+def cache_gib(text: TextShape, tokens: int, dtype: str, tp: int) -> float:
+    """GiB of KV cache that one sequence of so many tokens takes on a rank, without which vLLM does not start."""
+    heads = max(1, text.kv_heads // tp)
+    a_token = 2 * text.layers * heads * text.head_dim * (2 if dtype == "bfloat16" else 4)
+    return math.ceil(tokens / BLOCK) * BLOCK * a_token / GIB
+
+
+def _rounded_up(gib: float) -> float:
+    """To two figures."""
+    digit = 10.0 ** (math.floor(math.log10(gib)) - 1)
+    return round(math.ceil(gib / digit) * digit, 12)
