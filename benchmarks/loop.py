@@ -45,7 +45,7 @@ def rollout_ratio(model_dir: Path, rounds: int) -> dict[str, float]:
         max_prompt_tokens=96, banned_ids=banned, decode=encoder.decode,
         images=Features(policy.vision.features_for_engine), parallel=parallel,
     )  # fmt: skip
-    WeightSync(policy, engine, "copy", parallel).run()
+    WeightSync(policy, engine, RolloutConfig(), parallel).run()
     prompts = [encoder.encode(question, "Answer.") for question in load_questions("train", PROMPTS, seed=0)]
     sampling = Sampling(samples=GROUP_SIZE, temperature=1.0, max_tokens=MAX_TOKENS, stream=("bench",))
     requests, parameters = engine.requests(prompts, sampling)

@@ -46,9 +46,9 @@ class Bench:
         )  # fmt: skip
         self.parameters = self.engine.parameters()
         self.own = {name: parameter.data for name, parameter in self.parameters.items()}
-        self.copying = WeightSync(self.policy, self.engine, "copy", parallel)
+        self.copying = WeightSync(self.policy, self.engine, RolloutConfig(), parallel)
         self.copying.run()
-        self.sharing = WeightSync(self.policy, self.engine, "alias", parallel)
+        self.sharing = WeightSync(self.policy, self.engine, RolloutConfig(weights="alias"), parallel)
         self.sharing.run()
 
     def reload(self) -> float:

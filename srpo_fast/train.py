@@ -81,9 +81,7 @@ class Trainer:
                 decode=self.encoder.decode, images=Features(self.policy.vision.features_for_engine),
                 parallel=parallel, lengths=self.prompts.lengths,
             )  # fmt: skip
-            self.weight_sync = WeightSync(
-                self.policy, self.engine, config.rollout.weights, parallel, checked_share=config.rollout.checked_share
-            )
+            self.weight_sync = WeightSync(self.policy, self.engine, config.rollout, parallel)
             self.weight_sync.run()
             bar.advance()
         self.pack = make_packer(

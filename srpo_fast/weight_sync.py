@@ -9,19 +9,19 @@ vision tower to the other stages' copies, which encode images for their engines.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from srpo_fast.config import RolloutConfig
 from srpo_fast.parallel import Parallel, gather_from_ranks
 from srpo_fast.policy import Policy
 from srpo_fast.rollout import RolloutEngine
 from srpo_fast.rollout.engine_names import engine_name
 
 T = TypeVar("T")
-Mode = Literal["copy", "alias"]
 
 _ADVICE = "was srpo_fast's name table or vLLM's version changed?"
 
@@ -48,20 +48,15 @@ class WeightSync:
     bytes_copied: by the last run on this rank, from the policy into the engine.
     """
 
-    def __init__(
-        self, policy: Policy, engine: RolloutEngine, mode: Mode, parallel: Parallel, *, checked_share: float = 1 / 16
-    ) -> None:
-        """checked_share: of the parameters, compared after every run, in turn; after the first one all of them are.
-
-        Raises EngineMismatch, on every rank, if the two are not the same model cut in the same way.
-        """
+    def __init__(self, policy: Policy, engine: RolloutEngine, settings: RolloutConfig, parallel: Parallel) -> None:
+        """Raises EngineMismatch, on every rank, if the two are not the same model cut in the same way."""
         self._policy, self._engine, self._parallel = policy, engine, parallel
         self._parameters = engine.parameters() | policy.tower_parameters()
         links = _agree(lambda: _links(policy, self._parameters, parallel), parallel)
-        self.links = [_shared(link, self._parameters) for link in links] if mode == "alias" else links
+        self.links = [_shared(link, self._parameters) for link in links] if settings.weights == "alias" else links
         self._copied = [link for link in self.links if link.source is not None and link.source is not link.target]
         self.bytes_copied = 0
-        self._runs, self._check_every = 0, round(1 / checked_share)
+        self._runs, self._check_every = 0, round(1 / settings.checked_share)
 
     @torch.no_grad()
     def run(self) -> None:

@@ -115,7 +115,7 @@ def sabotaged(case: Case, sync: WeightSync) -> str:
 def main(model_dir: Path, layout: str, train_vision: bool) -> None:
     parallel = start(ParallelConfig(**LAYOUTS[layout]))
     case = Case(model_dir, parallel, train_vision)
-    copy = WeightSync(case.policy, case.engine, "copy", parallel)
+    copy = WeightSync(case.policy, case.engine, RolloutConfig(), parallel)
     copy.run()
     shards = [tensor for (name, *_), tensor in case.policy.shards() if not name.startswith("visual.")]
     found: dict[str, Any] = {
@@ -126,7 +126,7 @@ def main(model_dir: Path, layout: str, train_vision: bool) -> None:
         "largest_allocation": largest_allocation(copy.run),
         "sabotaged": sabotaged(case, copy),
         "unsynced": case.mismatch_unsynced(),
-        "alias": of_mode(case, WeightSync(case.policy, case.engine, "alias", parallel)),
+        "alias": of_mode(case, WeightSync(case.policy, case.engine, RolloutConfig(weights="alias"), parallel)),
     }
     everyone = gather_from_ranks(found, parallel)
     if parallel.is_main:

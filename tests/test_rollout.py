@@ -62,7 +62,7 @@ def engine(one_process, untrained_model, encoder, policy, process_before) -> Ite
         images=Features(policy.vision.features_for_engine), parallel=one_process,
     )  # fmt: skip
     assert torch.equal(torch.get_rng_state(), rng_state)
-    WeightSync(policy, engine, "copy", one_process).run()
+    WeightSync(policy, engine, RolloutConfig(), one_process).run()
     yield engine
     engine.close()
 
@@ -111,7 +111,7 @@ def test_engine_and_policy_agree_on_what_was_sampled(policy, engine, prompts, un
 def test_a_sync_brings_new_weights_and_forgets_what_the_old_ones_cached(
     policy, engine, prompts, untrained_model, one_process
 ):
-    sync = WeightSync(policy, engine, "copy", one_process)
+    sync = WeightSync(policy, engine, RolloutConfig(), one_process)
     before = tokens(engine.generate(prompts, sampling(1, 0.0), policy_version=policy.version))
     for seed in (1, 2):
         perturb(policy, 0.02, seed)
@@ -216,7 +216,7 @@ def test_syncs_without_an_update_change_no_bit(policy, engine, prompts, untraine
     """Twenty steps at a learning rate of 0: neither the weights nor what the engine says of them move."""
     policy.new_optimizer(OPTIMIZER)
     batch = packer(untrained_model, one_process, 512)(make_sequences(untrained_model))
-    sync = WeightSync(policy, engine, "copy", one_process)
+    sync = WeightSync(policy, engine, RolloutConfig(), one_process)
     sync.run()
     before = {name: tensor.clone() for name, tensor in policy.hf_weights()}
     said = engine.generate(prompts, sampling(), policy_version=policy.version)
@@ -247,12 +247,12 @@ def test_an_engine_of_other_parameters_is_refused(policy, engine, one_process, m
     names = change(engine.parameters())
     monkeypatch.setattr(engine, "parameters", lambda: names)
     with pytest.raises(EngineMismatch, match=says):
-        WeightSync(policy, engine, "copy", one_process)
+        WeightSync(policy, engine, RolloutConfig(), one_process)
 
 
 def test_an_engine_that_shares_its_weights_notices_when_they_move(policy, engine, prompts, one_process):
     own = {name: parameter.data for name, parameter in engine.parameters().items()}
-    sync = WeightSync(policy, engine, "alias", one_process)
+    sync = WeightSync(policy, engine, RolloutConfig(weights="alias"), one_process)
     sync.run()
     assert sync.bytes_copied == 0
     name = sync.links[0].name
@@ -307,7 +307,7 @@ def test_what_was_begun_is_kept_and_goes_on_with_the_new_weights(policy, engine,
     begun = [cut_off(group, 7) for group in ended]
     perturb(policy, 0.02, 7)
     policy.version += 1
-    WeightSync(policy, engine, "copy", one_process).run()
+    WeightSync(policy, engine, RolloutConfig(), one_process).run()
     after = extend(engine, begun, sampling(stream=(0, "rollout", 1)))
     assert extend(engine, begun, sampling(stream=(0, "rollout", 1))) == after
     for before, group in zip(begun, after, strict=True):
@@ -354,7 +354,7 @@ def test_open_groups_come_back_without_scores_and_end_when_given_again(policy, e
 @pytest.mark.parametrize("mode", ["copy", "alias"])
 def test_a_policy_whose_weights_went_elsewhere_is_noticed(policy, engine, one_process, mode):
     own = {name: parameter.data for name, parameter in engine.parameters().items()}
-    sync = WeightSync(policy, engine, mode, one_process)
+    sync = WeightSync(policy, engine, RolloutConfig(weights=mode), one_process)
     parameter = next(policy.language_model.parameters())
     before = parameter.data
     parameter.data = before.clone()
@@ -414,7 +414,7 @@ def pages(engine, monkeypatch) -> Pages:
 
 def test_samples_are_the_same_before_and_after_the_cache_slept(policy, engine, prompts, one_process, pages):
     assert pages.size == pytest.approx(0.0625 * 2**30, rel=0.01)
-    sync = WeightSync(policy, engine, "copy", one_process)
+    sync = WeightSync(policy, engine, RolloutConfig(), one_process)
     few, version = replace(sampling(samples=2), max_tokens=8), policy.version
     said = engine.generate(prompts, few, policy_version=version)
     begun, ended = [begin(prompt, 2) for prompt in prompts], lambda *_: None

@@ -36,7 +36,7 @@ def check_agreement(model: Path | None, dtype: str, kv_cache_gib: float) -> list
             seed=0, max_prompt_tokens=MAX_PROMPT_TOKENS, banned_ids=encoder.banned_ids, decode=encoder.decode,
             images=Features(policy.vision.features_for_engine), parallel=parallel,
         )  # fmt: skip
-        WeightSync(policy, engine, "copy", parallel).run()
+        WeightSync(policy, engine, RolloutConfig(), parallel).run()
         pack = make_packer(model, encoder, OptimizerConfig(), parallel, train_vision=False)
         findings = []
         for prompt in make_prompts(encoder):

@@ -74,9 +74,16 @@ def resident(job: Job, stage: int) -> dict[str, float]:
         "vision tower": parameters.vision_total(job.shape.vision) * e,
         "gradients": trained_parameters(job, stage) * 4,  # Megatron's buffer of fp32 sums
         "optimizer": optimizer(job, stage),
-        "engine weights": parameters.of_engine(job.shape.text, job.layout) * e,
+        "engine weights": engine_weights(job, stage),
         "KV cache": job.config.rollout.kv_cache_gib * GIB,
     }
+
+
+def engine_weights(job: Job, stage: int) -> float:
+    """All layers; where they are shared with the policy, those that this stage has not."""
+    engine = parameters.of_engine(job.shape.text, job.layout)
+    shared = parameters.of_stage(job.shape.text, job.layout, stage) if job.config.rollout.weights == "alias" else 0
+    return max(0, engine - shared) * job.bytes_a_weight
 
 
 def trained_parameters(job: Job, stage: int) -> int:

@@ -28,6 +28,14 @@ def test_what_stays_worked_out_by_hand(tiny_job):
     }  # fmt: skip
 
 
+def test_an_engine_that_shares_the_policys_weights_has_none_of_its_own(tiny_job):
+    assert "engine weights" not in parts_of(tiny_job("rollout.weights=alias"), "rollout")
+    stages = tiny_job("rollout.weights=alias", "parallel.pp=2", gpus=2)
+    for stage in (0, 1):
+        parts = resident(stages, stage)
+        assert parts["engine weights"] == 2 * (2 * 608 + 520) - parts["policy weights"]
+
+
 def test_fp32_weights_are_their_own_masters(tiny_job):
     job = tiny_job("model.dtype=float32")
     count = parameters.text_total(job.shape.text)
