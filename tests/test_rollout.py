@@ -4,20 +4,16 @@ The engine lives until the session ends: closing it takes the default process gr
 """
 
 import gc
-import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from srpo_fast.batch import Completion, Group, Prompt, Score
-from srpo_fast.config import AdvantageConfig, RolloutConfig
+from srpo_fast.batch import Group, Prompt
+from srpo_fast.config import RolloutConfig
 from srpo_fast.loss import supervised_loss
-from srpo_fast.parallel import Parallel
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.rollout import (
@@ -31,11 +27,19 @@ from srpo_fast.rollout import (
 )
 from srpo_fast.rollout.partial import begin, extend_groups
 from srpo_fast.rollout.phases import TwoPhases
-from srpo_fast.sequences import training_sequences
 from srpo_fast.weight_sync import EngineMismatch, WeightSync
 from tests.policy_case import OPTIMIZER, QUESTIONS, SYSTEM, make_sequences, open_encoder, open_policy, packer, perturb
-
-MAX_TOKENS = 24
+from tests.rollout_case import (
+    MAX_TOKENS,
+    Pages,
+    cut_off,
+    extend,
+    largest_mismatch,
+    mismatches,
+    sampling,
+    score,
+    tokens,
+)
 
 
 @pytest.fixture(scope="session")
@@ -71,37 +75,6 @@ def engine(one_process, untrained_model, encoder, policy, process_before) -> Ite
 def prompts(encoder) -> list[Prompt]:
     """With no, one and two images."""
     return [encoder.encode(question, SYSTEM) for question in QUESTIONS]
-
-
-def sampling(samples: int = 4, temperature: float = 1.0, stream: tuple[int | str, ...] = (0, "rollout", 0)) -> Sampling:
-    return Sampling(samples=samples, temperature=temperature, max_tokens=MAX_TOKENS, stream=stream)
-
-
-def tokens(groups: list[tuple[Completion, ...]]) -> list[list[tuple[int, ...]]]:
-    return [[completion.token_ids for completion in group] for group in groups]
-
-
-def score(groups: Sequence[tuple[Prompt, Sequence[Completion]]]) -> list[tuple[Score, ...]]:
-    return [tuple(first_token(completion, prompt) for completion in group) for prompt, group in groups]
-
-
-def first_token(completion: Completion, prompt: Prompt) -> Score:
-    return Score(
-        total=float(completion.token_ids[0]), format=0, accuracy=0, effectiveness=0, reflection_format=0,
-        length=0, first_correct=False, second_correct=False, reasons=(prompt.question.id,),
-    )  # fmt: skip
-
-
-def largest_mismatch(
-    policy: Policy, engine: RolloutEngine, prompts: list[Prompt], model_dir: Path, parallel: Parallel
-) -> float:
-    """The largest |engine - policy| log-prob of tokens sampled now."""
-    groups = sample_groups(
-        engine, prompts, sampling(), score, policy_version=policy.version, parallel=parallel
-    )  # fmt: skip
-    batch = packer(model_dir, parallel, 512)(training_sequences(groups, AdvantageConfig(), MAX_TOKENS))
-    pairs = zip(batch.micro_batches, policy.logprobs(batch), strict=True)
-    return max((logprobs - m.rollout_logprobs).abs().max().item() for m, logprobs in pairs if logprobs is not None)
 
 
 def test_engine_and_policy_agree_on_what_was_sampled(policy, engine, prompts, untrained_model, one_process):
@@ -263,29 +236,6 @@ def test_an_engine_that_shares_its_weights_notices_when_they_move(policy, engine
         parameter.data = own[name]
 
 
-def extend(engine: RolloutEngine, groups: list[Group], how: Sampling) -> list[Group]:
-    """The groups as one call leaves them."""
-    whole: list[int] = []
-    found = extend_groups(
-        engine, groups, how, policy_version=engine.policy_version, done=lambda place, _: whole.append(place)
-    )
-    assert sorted(whole) == [g for g, cs in enumerate(found) if not any(c.is_open(MAX_TOKENS) for c in cs)]
-    return [replace(group, completions=completions) for group, completions in zip(groups, found, strict=True)]
-
-
-def cut_off(group: Group, length: int) -> Group:
-    """As if sampling had been ended there; shorter completions are done."""
-
-    def cut(c: Completion) -> Completion:
-        if len(c.token_ids) <= length:
-            return c
-        return replace(
-            c, token_ids=c.token_ids[:length], rollout_logprobs=c.rollout_logprobs[:length], is_finished=False
-        )
-
-    return replace(group, completions=tuple(cut(c) for c in group.completions))
-
-
 def test_a_partial_call_begins_the_completions_that_a_whole_one_would_end(policy, engine, prompts):
     whole = tokens(engine.generate(prompts, sampling(), policy_version=policy.version))
     begun = [begin(prompt, 4) for prompt in prompts]
@@ -328,17 +278,6 @@ def test_what_was_begun_is_kept_and_goes_on_with_the_new_weights(policy, engine,
     assert differences[stale].mean() > 1e-3
 
 
-def mismatches(policy: Policy, groups: list[Group], model_dir: Path, parallel: Parallel) -> torch.Tensor:
-    """|stored - policy's| log-prob of every token, in order."""
-    scored = [replace(group, scores=tuple(first_token(c, group.prompt) for c in group.completions)) for group in groups]
-    found = []
-    for sequence in training_sequences(scored, AdvantageConfig(), MAX_TOKENS):
-        batch = packer(model_dir, parallel, 512)([sequence])
-        (logprobs,) = policy.logprobs(batch)
-        found.append((logprobs - batch.micro_batches[0].rollout_logprobs).abs())
-    return torch.cat(found)
-
-
 def test_open_groups_come_back_without_scores_and_end_when_given_again(policy, engine, prompts, one_process):
     def sample(asked: list, how: Sampling) -> list[Group]:
         return sample_groups(engine, asked, how, score, policy_version=policy.version, parallel=one_process)
@@ -367,36 +306,6 @@ def test_a_policy_whose_weights_went_elsewhere_is_noticed(policy, engine, one_pr
 
 
 # --- a KV cache that sleeps ---
-
-
-class Pages:
-    """What vLLM's CPU worker lacks: memory that can be unmapped. It goes, and comes back, full of NaN."""
-
-    def __init__(self, memory: vllm_touch_points.EngineMemory) -> None:
-        self.cache = memory._kv_cache()
-        self.mapped = self.size = memory.kv_cache_bytes()
-
-    def discard(self, worker: object, tags: tuple[str, ...]) -> None:
-        assert tags == ("kv_cache",)
-        self._fill(0)
-
-    def wake_up(self, worker: object, tags: list[str]) -> None:
-        assert tags == ["kv_cache"]
-        self._fill(self.size)
-
-    def _fill(self, mapped: int) -> None:
-        self.mapped = mapped
-        for part in self.cache:
-            part.fill_(255)
-
-    def free(self) -> int:
-        return 2 * self.size - self.mapped
-
-    def held_beside_torch(self) -> int:
-        return self.mapped
-
-    def give_back(self) -> None:
-        pass
 
 
 @pytest.fixture
@@ -449,33 +358,6 @@ def test_requests_under_way_keep_the_cache(engine, prompts, pages):
     engine.phases.begin_training()
     assert pages.mapped == 0
     engine.phases.begin_sampling()
-
-
-def test_vllm_has_what_puts_its_cache_to_sleep():
-    from vllm import LLM
-    from vllm.v1.worker.gpu_worker import Worker
-
-    assert list(inspect.signature(LLM.release_kv_cache_memory).parameters) == ["self"]
-    assert list(inspect.signature(LLM.wake_up).parameters) == ["self", "tags"]
-    assert inspect.signature(LLM.wake_up).return_annotation is bool
-    assert "level" in inspect.signature(LLM.sleep).parameters
-    assert list(inspect.signature(Worker.discard).parameters) == ["self", "tags"]
-    assert list(inspect.signature(Worker.wake_up).parameters) == ["self", "tags"]
-    assert list(inspect.signature(Worker._maybe_get_memory_pool_context).parameters) == ["self", "tag"]
-    for tag in ("kv_cache", "weights"):  # by which a worker asks for memory
-        assert f'_maybe_get_memory_pool_context(tag="{tag}")' in inspect.getsource(Worker)
-
-
-def test_only_the_cache_is_taken_from_the_pool_that_sleeps(monkeypatch):
-    from vllm.v1.worker.gpu_worker import Worker
-
-    monkeypatch.setattr(Worker, "_maybe_get_memory_pool_context", lambda self, tag: f"pool of {tag}")
-    worker = SimpleNamespace()
-    with vllm_touch_points.only_the_kv_cache_sleeps():
-        assert Worker._maybe_get_memory_pool_context(worker, tag="kv_cache") == "pool of kv_cache"
-        for tag in ("weights", "runtime", "workspace"):
-            assert isinstance(Worker._maybe_get_memory_pool_context(worker, tag), nullcontext)
-    assert Worker._maybe_get_memory_pool_context(worker, "weights") == "pool of weights"
 
 
 def test_an_engine_starts_on_a_gpu_that_holds_a_policy(engine):

@@ -1,5 +1,6 @@
 """The phases of an engine whose KV cache sleeps, on a device that is a few numbers."""
 
+import inspect
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import torch
 
 from srpo_fast import train
 from srpo_fast.config import ColdStartConfig, ConfigError, RolloutConfig
+from srpo_fast.rollout import vllm_touch_points
 from srpo_fast.rollout.phases import GIB, PhaseError, TwoPhases, require_device
 
 KV, TOTAL = 16 * GIB, 80 * GIB
@@ -191,3 +193,30 @@ def test_a_step_trains_after_the_engine_was_told(order, trainer):
 def test_stage_1_trains_after_the_engine_was_told(order, trainer):
     train.Trainer.stage_1(trainer)
     assert order == ["sample", "begin training", "update", "sync"]
+
+
+def test_vllm_has_what_puts_its_cache_to_sleep():
+    from vllm import LLM
+    from vllm.v1.worker.gpu_worker import Worker
+
+    assert list(inspect.signature(LLM.release_kv_cache_memory).parameters) == ["self"]
+    assert list(inspect.signature(LLM.wake_up).parameters) == ["self", "tags"]
+    assert inspect.signature(LLM.wake_up).return_annotation is bool
+    assert "level" in inspect.signature(LLM.sleep).parameters
+    assert list(inspect.signature(Worker.discard).parameters) == ["self", "tags"]
+    assert list(inspect.signature(Worker.wake_up).parameters) == ["self", "tags"]
+    assert list(inspect.signature(Worker._maybe_get_memory_pool_context).parameters) == ["self", "tag"]
+    for tag in ("kv_cache", "weights"):  # by which a worker asks for memory
+        assert f'_maybe_get_memory_pool_context(tag="{tag}")' in inspect.getsource(Worker)
+
+
+def test_only_the_cache_is_taken_from_the_pool_that_sleeps(monkeypatch):
+    from vllm.v1.worker.gpu_worker import Worker
+
+    monkeypatch.setattr(Worker, "_maybe_get_memory_pool_context", lambda self, tag: f"pool of {tag}")
+    worker = SimpleNamespace()
+    with vllm_touch_points.only_the_kv_cache_sleeps():
+        assert Worker._maybe_get_memory_pool_context(worker, tag="kv_cache") == "pool of kv_cache"
+        for tag in ("weights", "runtime", "workspace"):
+            assert isinstance(Worker._maybe_get_memory_pool_context(worker, tag), nullcontext)
+    assert Worker._maybe_get_memory_pool_context(worker, "weights") == "pool of weights"
