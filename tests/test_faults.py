@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
@@ -19,16 +20,17 @@ TINY_JOB = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
-    """Three on one directory, the faulty ones first: what they said, and the checkpoints each left."""
+    """Three on one directory, the faulty ones first: what they said, and what each left behind."""
 
     dir: Path
     said: dict[str, CompletedProcess[str]]
     left: dict[str, list[str]]
+    metrics: dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
 def runs(untrained_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    runs = Runs(dir=tmp_path_factory.mktemp("faults") / "run", said={}, left={})
+    runs = Runs(dir=tmp_path_factory.mktemp("faults") / "run", said={}, left={}, metrics={})
     job = (f"model.path={untrained_model}", f"run.dir={runs.dir}", *TINY_JOB)
     for name, script in {
         "killed": ("tests/faulty_run.py", "killed"),
@@ -37,6 +39,7 @@ def runs(untrained_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     }.items():
         runs.said[name] = run_script(*script, *job, ranks=1 if name == "good" else 2)  # without the rank that is lost
         runs.left[name] = sorted(path.name for path in (runs.dir / "checkpoints").iterdir())
+        runs.metrics[name] = read_jsonl(runs.dir / "metrics.jsonl")
     return runs
 
 
@@ -64,6 +67,8 @@ def test_a_rank_that_fails_says_why_and_one_that_is_killed_cannot(runs):
 def test_the_run_goes_on_from_the_last_checkpoint_to_its_end(runs):
     result = runs.said["good"]
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
-    assert [line["step"] for line in read_jsonl(runs.dir / "metrics.jsonl")] == [0, 1]
+    first, second = runs.metrics["good"]
+    assert [first] == runs.metrics["killed"] == runs.metrics["raises"]  # its times too: no step was repeated
+    assert second["step"] == 1
     assert runs.left["good"] == ["step_000001", "step_000002"]
     assert (runs.dir / "hf" / "model.safetensors").is_file()
