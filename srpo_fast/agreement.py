@@ -68,6 +68,7 @@ def measure_agreement(
     batch = pack([_sequence(p, c) for p, group in zip(prompts, groups, strict=True) for c in group])
     pairs = zip(batch.micro_batches, policy.logprobs(batch), strict=True)
     own = [logprobs.cpu() - m.rollout_logprobs for m, logprobs in pairs if logprobs is not None]
+    policy.vision.forget()
     everyone = torch.cat(gather_from_ranks(torch.cat([torch.zeros(0), *own]), parallel)).abs()
     return Agreement(
         images=max(len(prompt.question.images) for prompt in prompts), tokens=len(everyone),

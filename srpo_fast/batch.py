@@ -109,7 +109,7 @@ class MicroBatch:
     cu_seqlens: Tensor  # [S + 1] int32, FlashAttention's convention
     max_seqlen: int
     image_rows: Tensor  # [M] int64, packed positions of image tokens
-    feature_rows: Tensor  # [M] int64, their rows in the step's VisionFeatures
+    feature_rows: Tensor  # [M] int64, their rows in the image features of the update
     row_offsets: Tensor  # [S + 1] int32, loss rows row_offsets[s] to row_offsets[s + 1] are those of sequence s
     loss_rows: Tensor  # [R] int64, packed positions whose label counts; all fields below are [R]
     labels: Tensor  # [R] int64

@@ -3,12 +3,12 @@
 from srpo_fast.bad_record import BadRecord
 
 IMAGE_MARK = "<image>"
-MAX_IMAGES = 8  # of a question: the engine makes room for so many
+MAX_IMAGES = 8  # of a question: an engine with a vision tower makes room for so many
 _PLAIN = "< image>"  # reads the same and means nothing
 
 
 def require_few_images(number: int, question: str) -> None:
-    """Raises BadRecord when a question has more than the engine takes."""
+    """Raises BadRecord when a question has more than MAX_IMAGES."""
     if number > MAX_IMAGES:
         raise BadRecord(
             "too_many_images",

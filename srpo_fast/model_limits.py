@@ -33,20 +33,21 @@ def check_limits(shape: ModelShape, config: Config) -> None:
     if rollout.kv_cache_gib < needed:
         problems.append(
             f"rollout.kv_cache_gib={rollout.kv_cache_gib:g} holds no sequence of {sequence}; set at least "
-            f"{_rounded_up(needed):g}, and more for several at once"
+            f"{rounded_up(needed):g}, and more for several at once"
         )
     if problems:
         raise ConfigError("; ".join(problems))
 
 
 def cache_gib(text: TextShape, tokens: int, dtype: str, tp: int) -> float:
-    """GiB of KV cache that one sequence of so many tokens takes on a rank, without which vLLM does not start."""
+    """GiB of KV cache on a rank without which vLLM does not start: one sequence of so many tokens, and a block that it
+    keeps for itself."""
     heads = max(1, text.kv_heads // tp)
     a_token = 2 * text.layers * heads * text.head_dim * (2 if dtype == "bfloat16" else 4)
-    return math.ceil(tokens / BLOCK) * BLOCK * a_token / GIB
+    return (math.ceil(tokens / BLOCK) + 1) * BLOCK * a_token / GIB
 
 
-def _rounded_up(gib: float) -> float:
+def rounded_up(gib: float) -> float:
     """To two figures."""
     digit = 10.0 ** (math.floor(math.log10(gib)) - 1)
     return round(math.ceil(gib / digit) * digit, 12)

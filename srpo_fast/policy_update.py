@@ -92,10 +92,8 @@ def _combined(key: str, one: float, other: float) -> float:
 def _metrics(totals: dict[str, float], grad_norms: list[float], lr: float) -> dict[str, float]:
     if not totals:
         return {"train/updates": 0.0, "train/lr": lr}
-    tokens, fresh = (
-        totals["tokens"],
-        max(1.0, totals["fresh_tokens"]),
-    )  # mismatch tells of the engine by fresh ones only
+    tokens = totals["tokens"]
+    fresh = max(1.0, totals["fresh_tokens"])  # older weights' tokens say nothing of the engine
     return {
         "train/updates": float(len(grad_norms)),
         "train/lr": lr,

@@ -56,7 +56,7 @@ class WeightSync:
         self.links = [_shared(link, self._parameters) for link in links] if settings.weights == "alias" else links
         self._copied = [link for link in self.links if link.source is not None and link.source is not link.target]
         self.bytes_copied = 0
-        self._runs, self._check_every = 0, round(1 / settings.checked_share)
+        self._runs, self._check_every = 0, min(round(1 / settings.checked_share), len(self.links))
 
     @torch.no_grad()
     def run(self) -> None:

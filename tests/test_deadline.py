@@ -1,7 +1,8 @@
 """Nothing hangs for ever."""
 
 import re
-import time
+import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,16 +46,22 @@ def test_a_lost_rank_is_told_from_other_errors():
 
 
 def test_what_advances_or_waits_for_a_working_rank_goes_on(monkeypatch):
-    ended = []
-    monkeypatch.setattr(deadline, "_end", ended.append)
+    ended, now = threading.Event(), [0.0]
+    monkeypatch.setattr(deadline, "_end", lambda limit: ended.set())
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def pass_by(seconds: float) -> bool:
+        """Whether the watch, which looks every 30 ms, has ended the process by then."""
+        now[0] += seconds
+        return ended.wait(0.2)
+
     with watch(0.3):
-        for _ in range(8):
-            time.sleep(0.1)
+        for _ in range(4):
+            assert not pass_by(0.2)
             progress()
         with left_to_another_rank():
-            time.sleep(0.6)
-    time.sleep(0.6)  # it is over
-    assert not ended
+            assert not pass_by(100)
+    assert not pass_by(100)  # it is over
     with watch(0.3):
-        time.sleep(0.6)
-    assert ended
+        now[0] += 100
+        assert ended.wait(30)

@@ -34,7 +34,7 @@ def srpo_head(
     operations = operations_for(hidden.device)
 
     def terms_of(where: Tensor | slice, chosen: ObjectiveRows, dead: Tensor | None = None) -> ObjectiveTerms:
-        head = _head_rows(hidden, weight, loss_rows[where], labels[where], dead, vocab, operations)
+        head = _head_rows(hidden, weight, loss_rows[where], labels[where], vocab, operations, dead=dead)
         return _objective_terms(hidden, weight, weight_grad, head, chosen, objective)
 
     if operations.kept_rows is None:
@@ -57,7 +57,7 @@ def cross_entropy_head(
     operations = operations_for(hidden.device)
 
     def terms_of(where: Tensor | slice, dead: Tensor | None = None) -> ObjectiveTerms:
-        head = _head_rows(hidden, weight, loss_rows[where], labels[where], dead, vocab, operations)
+        head = _head_rows(hidden, weight, loss_rows[where], labels[where], vocab, operations, dead=dead)
         weights = token_weights[where]
         return evaluate(
             hidden, weight, weight_grad, head, lambda statistics, chunk: _cross_entropy(statistics, weights[chunk]),
@@ -76,14 +76,14 @@ def head_logprobs(
     hidden: Tensor, weight: Tensor, loss_rows: Tensor, labels: Tensor, *, vocab: VocabShard
 ) -> tuple[Tensor, Tensor]:
     """As the twin, in one product a chunk."""
-    head = _head_rows(hidden, weight, loss_rows, labels, None, vocab, operations_for(hidden.device))
+    head = _head_rows(hidden, weight, loss_rows, labels, vocab, operations_for(hidden.device))
     found = reference.merge_statistics(statistics_pass(head))
     return found.logprobs, found.entropy
 
 
 def _head_rows(
-    hidden: Tensor, weight: Tensor, rows: Tensor, labels: Tensor, dead: Tensor | None, vocab: VocabShard,
-    operations: RowOperations,
+    hidden: Tensor, weight: Tensor, rows: Tensor, labels: Tensor, vocab: VocabShard, operations: RowOperations, *,
+    dead: Tensor | None = None,
 ) -> HeadRows:  # fmt: skip
     assert hidden.dtype == weight.dtype, (hidden.dtype, weight.dtype)
     operand = weight.detach().to(operand_dtype(weight))

@@ -104,8 +104,8 @@ def srpo_objective(
         old_logprobs: [R], of the policy when the step began; `logprobs` itself in the first update. No gradient.
         rollout_logprobs: [R], reported by the engine.
         advantages: [R].
-        token_weights: [R], each token's share in the global loss. A row of weight 0 is padding: whatever it holds, NaN
-            included, it has no loss, no gradient and no metric, and counts in the sums over its sequence only.
+        token_weights: [R], each token's share in the global loss. A row of weight 0 is padding: it has no loss,
+            no gradient and no metric, and, where nothing is summed over its sequence, may hold anything, NaN included.
         row_offsets: [S + 1] int, rows row_offsets[s] to row_offsets[s + 1] are those of sequence s; it covers all rows.
         ref_logprobs: [R], of the reference policy; required if kl_coef > 0, unread else. No gradient.
         entropy: [R] nats, of the current policy; differentiable and required if entropy_coef > 0, else only measured.
@@ -142,15 +142,12 @@ def srpo_objective(
         "mismatch_abs": mismatch.abs(),
         "mismatch_kl": _k3(_bounded(mismatch)),
     }
-    if objective.kl_coef > 0:
-        assert ref_logprobs is not None
-        kl = _KLS[objective.kl](_bounded(counted(ref_logprobs.detach() - logprobs)))
-        loss = loss + objective.kl_coef * (token_weights * kl).sum()
-        metrics["kl"] = kl
+    if ref_logprobs is not None and objective.kl_coef > 0:
+        metrics["kl"] = _KLS[objective.kl](_bounded(counted(ref_logprobs.detach() - logprobs)))
+        loss = loss + objective.kl_coef * (token_weights * metrics["kl"]).sum()
     if entropy is not None:
-        if objective.entropy_coef > 0:
-            loss = loss - objective.entropy_coef * (token_weights * counted(entropy)).sum()
-        metrics["entropy"] = entropy
+        metrics["entropy"] = counted(entropy)
+        loss = loss - objective.entropy_coef * (token_weights * metrics["entropy"]).sum()
     return loss, _over_rows(metrics, ratio, counts)
 
 

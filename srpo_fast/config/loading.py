@@ -68,7 +68,9 @@ def dump_config(config: Config) -> str:
 def _apply_override(document: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator or not key:
-        raise ConfigError(f"override {override!r} is not of the form section.key=value")
+        raise ConfigError(
+            f"override {override!r} is not of the form section.key=value; a file is given as --config F.yaml"
+        )
     *parents, leaf = key.split(".")
     node = document
     for parent in parents:

@@ -7,7 +7,7 @@ from srpo_fast.agreement import LIMITS, MAX_TOKENS, make_prompts, measure_agreem
 from srpo_fast.config import OptimizerConfig, ParallelConfig, RolloutConfig, UserError
 from srpo_fast.doctor.finding import Finding, error, ok
 from srpo_fast.embedded.model import write_untrained_model
-from srpo_fast.model_limits import cache_gib, read_model_dir
+from srpo_fast.model_limits import cache_gib, read_model_dir, rounded_up
 from srpo_fast.packing import make_packer
 from srpo_fast.parallel import start
 from srpo_fast.policy import Policy
@@ -52,4 +52,4 @@ def check_agreement(model: Path | None, dtype: str, kv_cache_gib: float) -> list
 def _require_cache(model: Path, dtype: str, kv_cache_gib: float) -> None:
     needed = cache_gib(read_model_dir(model).text, MAX_PROMPT_TOKENS + MAX_TOKENS, dtype, tp=1)
     if kv_cache_gib < needed:
-        raise UserError(f"--kv-cache-gib {kv_cache_gib:g} holds no sequence; expected at least {needed:.2g}")
+        raise UserError(f"--kv-cache-gib {kv_cache_gib:g} holds no sequence; expected at least {rounded_up(needed):g}")

@@ -10,9 +10,6 @@ from srpo_fast.estimate.assumptions import max_image_tokens
 from srpo_fast.estimate.job import Job
 from srpo_fast.estimate.memory import GIB
 
-ENGINE_IMAGE_CACHE_GIB = 4.0  # vLLM's mm_processor_cache_gb, which we leave at its default
-
-
 THIS = "this"  # in the place of a number: the machine on which one asks
 _CONTAINERS_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -57,12 +54,19 @@ def on_machine(job: Job) -> dict[str, float]:
     parts = {
         "processes": job.assumptions.host_process_gib * GIB,
         "images of a step": images(job),
-        "engine's image cache": min(ENGINE_IMAGE_CACHE_GIB * GIB, images(job) / job.layout.engines),
+        "image features": features(job),
         "reference weights": reference(job),
         "optimizer state": optimizer(job),
     }
     whole = {name: ranks * size for name, size in parts.items()} | {"checkpoint being saved": checkpoint(job, ranks)}
     return {name: size for name, size in whole.items() if size}
+
+
+def features(job: Job) -> float:
+    """Of an engine's share of a step's prompts, which each of its ranks is handed."""
+    vision = job.shape.vision
+    rows = job.assumptions.image_tokens * job.config.data.prompts_per_step / job.layout.engines
+    return rows * vision.out_hidden * job.bytes_a_weight
 
 
 def optimizer(job: Job) -> float:

@@ -3,6 +3,7 @@
 from srpo_fast.config import UserError
 from srpo_fast.estimate.job import Job
 from srpo_fast.estimate.memory import GIB
+from srpo_fast.model_limits import cache_gib, rounded_up
 
 
 def bytes_a_token(job: Job) -> float:
@@ -31,9 +32,9 @@ def check(job: Job) -> None:
     if job.gpu.is_cpu and job.config.rollout.kv_cache == "sleeps":
         raise UserError("rollout.kv_cache=sleeps needs a CUDA device, got --gpu cpu; set rollout.kv_cache=resident")
     longest = job.config.data.max_prompt_tokens + job.config.rollout.max_tokens
-    if tokens(job) < longest:
-        needed = longest * bytes_a_token(job) / GIB
+    needed = cache_gib(job.shape.text, longest, job.config.model.dtype, job.layout.tp)
+    if job.config.rollout.kv_cache_gib < needed:
         raise UserError(
             f"rollout.kv_cache_gib={job.config.rollout.kv_cache_gib:g} holds {tokens(job):,.0f} tokens, less than one "
-            f"sequence of data.max_prompt_tokens + rollout.max_tokens = {longest}; set at least {needed:.2f}"
+            f"sequence of data.max_prompt_tokens + rollout.max_tokens = {longest}; set at least {rounded_up(needed):g}"
         )

@@ -138,11 +138,12 @@ class Policy:
             self._trained_features = batch.image_prompts, features
 
         def forward(batches: Iterator[MicroBatch], model: Any) -> tuple[Tensor, Any]:
-            micro_batch = next(batches).to(self.parallel.device)
+            micro_batch = next(batches)
             output = model(micro_batch, features)
             return output, lambda hidden: _with_count(*loss(micro_batch, hidden, self._head(forward_only=forward_only)))
 
         micro_batches, tokens = self._scheduled(batch.micro_batches)
+        micro_batches = [m.to(self.parallel.device) for m in micro_batches]  # now: a copy waits for all that is queued
         return get_forward_backward_func()(
             forward_step_func=forward,
             data_iterator=[iter(micro_batches) for _ in self._ddp],

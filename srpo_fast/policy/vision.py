@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -80,7 +80,7 @@ class VisionTower:
         self._kept: dict[int, tuple[Sequence[Prompt], Tensor | None]] = {}  # by the identity of the prompts
 
     def features_of(self, prompts: Sequence[Prompt], *, last_pass: bool) -> Tensor | None:
-        """`encode`, run once for all passes over an update, of which the one that trains is the last."""
+        """Those of an update, in a row. A frozen tower runs once for all passes over it; the one that trains is last."""
         if self.trained:
             features = self.encode(prompts, self._updating)
             return None if features is None else features.float().requires_grad_()
@@ -89,9 +89,14 @@ class VisionTower:
             self._kept[id(prompts)] = prompts, features
         return features
 
+    def forget(self) -> None:
+        """Drops what waits for a last pass that will not come."""
+        self._kept.clear()
+
     def features_for_engine(self, prompts: Sequence[Prompt]) -> list[Tensor]:
-        """[F, D] of each prompt's images, on the host; a collective of the engine's ranks."""
+        """[F, D] of each prompt's images, on the host; a collective of the engine's ranks, who ask for the same."""
         ranks = parallel_state.get_tensor_model_parallel_group()
+        _require_same([prompt.question.id for prompt in prompts], ranks)
         merged, found = self._config.spatial_merge_size**2, []
         for some in _runs(prompts, PATCHES_PER_PASS * ranks.size()):
             features = self.encode(some, ranks)
@@ -147,6 +152,17 @@ class VisionTower:
     def _updating(self) -> dist.ProcessGroup:
         """The ranks that see the same prompts in an update."""
         return parallel_state.get_tensor_and_context_parallel_group()
+
+
+def _require_same(ids: list[str], ranks: dist.ProcessGroup) -> None:
+    """An image that one rank could not read would give the others' features other rows, or hang them."""
+    if ranks.size() > 1:
+        everyone: list[Any] = [None] * ranks.size()
+        dist.all_gather_object(everyone, ids, group=ranks)
+        if any(others != ids for others in everyone):
+            raise RuntimeError(
+                "the ranks of an engine ask for the images of different prompts: can each read all files?"
+            )
 
 
 def _share(images: list[_Image], ranks: dist.ProcessGroup) -> list[_Image]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from srpo_fast import deadline
 from srpo_fast.batch import Completion, Prompt
 from srpo_fast.config import RolloutConfig
 from srpo_fast.expected_lengths import ExpectedLengths
@@ -22,7 +23,7 @@ from srpo_fast.rollout.phases import CudaMemory, OnePhase, Phases, TwoPhases, re
 
 Progress = Callable[[int], object]  # told how many more completions are done
 Done = Callable[[int, tuple[Completion, ...]], object]  # given a prompt's place in the call and its completions
-AT_ONCE = 16  # prompts that a stream hands in together
+AT_ONCE = 16  # prompts that a stream hands in together: their images are encoded in one go
 
 
 class StaleEngine(RuntimeError):
@@ -109,7 +110,8 @@ class RolloutEngine:
         return vllm_touch_points.parameters_of(self.llm)
 
     def weights_changed(self, policy_version: int) -> None:
-        """What was computed with the old weights is forgotten."""
+        """What was computed with the old weights is forgotten, and the images' features give their memory back."""
+        self.llm.llm_engine.reset_encoder_cache()
         forgotten = self.llm.reset_prefix_cache()
         assert forgotten, "vLLM kept its prefix cache: a request is still under way"
         self.policy_version = policy_version
@@ -126,8 +128,8 @@ class RolloutEngine:
         self.require_version(policy_version)
         if not prompts:
             return []
-        self.phases.begin_sampling()
         requests, parameters = self.requests(prompts, sampling)
+        self.phases.begin_sampling()  # the policy's vision tower needs no room any more
         bar = False if progress is None else _report_to(progress)
         found: dict[int, tuple[Completion, ...]] = {}
 
@@ -162,18 +164,20 @@ class RolloutEngine:
         gc.collect()
 
     def stream(self, prompts: Iterable[Prompt], sampling: Sampling, ahead: int) -> Iterator[tuple[Prompt, Completion]]:
-        """A completion of every prompt, as they finish; `prompts` is read at most `ahead` beyond those.
+        """A completion of every prompt, as they finish; `prompts` is read at most `ahead`, or AT_ONCE, beyond those.
 
         The prompts come back without their pixels, of which there would be many.
         """
-        self.phases.begin_sampling()
         prompts, under_way = iter(prompts), dict[str, Prompt]()
         while True:
-            while some := list(islice(prompts, min(AT_ONCE, ahead - len(under_way)))):
-                names = self.llm.enqueue(*self.requests(some, sampling), use_tqdm=False)
+            while len(under_way) + AT_ONCE <= max(ahead, AT_ONCE) and (some := list(islice(prompts, AT_ONCE))):
+                requests, parameters = self.requests(some, sampling)
+                self.phases.begin_sampling()
+                names = self.llm.enqueue(requests, parameters, use_tqdm=False)
                 under_way |= zip(map(vllm_touch_points.output_name, names), map(_without_pixels, some), strict=True)
             if not under_way:
                 return
+            deadline.progress()
             for output in self.llm.llm_engine.step():
                 if output.finished:
                     yield under_way.pop(output.request_id), self.completion(output.outputs[0])

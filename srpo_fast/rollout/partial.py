@@ -32,8 +32,8 @@ def extend_groups(
     engine.require_version(policy_version)
     work = _Work(engine, groups, sampling, done)
     if work.places:
-        engine.phases.begin_sampling()
         asked = engine.requests_of([group.prompt for group in groups])
+        engine.phases.begin_sampling()
         requests = [_going_on(asked[g], groups[g].completions[s]) for g, s in work.places]
         parameters = [_parameters(engine, groups[g], s, sampling) for g, s in work.places]
         with vllm_touch_points.each_finished(engine.llm, work.finished, work.cut, work.is_enough):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import srpo_fast.torchvision_shim  # noqa: F401
+from srpo_fast import deadline
 from srpo_fast.pinned import VLLM_VERSION
 
 # on a CPU, vLLM's registration of custom operators makes torch say that Triton is absent
@@ -35,10 +36,12 @@ def check_version() -> None:
 def unchanged_process() -> Iterator[None]:
     """Starting an engine reseeds torch, replaces set_num_threads and freezes the garbage collector; undone here."""
     set_num_threads, rng_state = torch.set_num_threads, torch.get_rng_state()
-    yield
-    torch.set_num_threads = set_num_threads
-    torch.set_rng_state(rng_state)
-    gc.unfreeze()
+    try:
+        yield
+    finally:
+        torch.set_num_threads = set_num_threads
+        torch.set_rng_state(rng_state)
+        gc.unfreeze()
 
 
 def inspect_models_in_process() -> None:
@@ -59,8 +62,10 @@ def plain_linears(device: torch.device) -> Iterator[None]:
         return
     onednn, sgl = _custom_ops._supports_onednn, utils.check_cpu_sgl_kernel
     _custom_ops._supports_onednn, utils.check_cpu_sgl_kernel = False, lambda *args: False
-    yield
-    _custom_ops._supports_onednn, utils.check_cpu_sgl_kernel = onednn, sgl
+    try:
+        yield
+    finally:
+        _custom_ops._supports_onednn, utils.check_cpu_sgl_kernel = onednn, sgl
 
 
 def share_memory_within_the_run() -> None:
@@ -84,8 +89,10 @@ def only_the_kv_cache_sleeps() -> Iterator[None]:
 
     pool_of = Worker._maybe_get_memory_pool_context
     Worker._maybe_get_memory_pool_context = lambda self, tag: pool_of(self, tag) if tag == "kv_cache" else nullcontext()
-    yield
-    Worker._maybe_get_memory_pool_context = pool_of
+    try:
+        yield
+    finally:
+        Worker._maybe_get_memory_pool_context = pool_of
 
 
 class EngineMemory:
@@ -155,6 +162,7 @@ def each_finished(
 
     def telling() -> list[Any]:
         outputs = step()
+        deadline.progress()
         for output in outputs:
             if output.finished:
                 tell(int(output.request_id) - first, output)

@@ -161,7 +161,7 @@ def test_images_pass_through_the_tower_in_shares_of_bounded_size(real_job):
     assert parts_of(few, "images")["work space"] == pytest.approx(prompts * 2560 / 4 * a_patch)
 
 
-def test_a_trained_tower_passes_fewer_images_at_a_time(real_job):
+def test_a_trained_tower_needs_more_a_patch_and_lets_a_large_image_through(real_job):
     vision = real_job("7b").shape.vision
     # the inputs of 32 blocks; of one block 11 D + 4 F in bf16 and 8 D; what its forward pass needs
     a_patch = 32 * 2 * 1280 + (2 * (11 * 1280 + 4 * 3420) + 8 * 1280) + memory.vision_pass_a_patch(vision, 2)
