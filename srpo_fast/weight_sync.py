@@ -52,11 +52,12 @@ class WeightSync:
         """Raises EngineMismatch, on every rank, if the two are not the same model cut in the same way."""
         self._policy, self._engine, self._parallel = policy, engine, parallel
         self._parameters = engine.parameters() | policy.tower_parameters()
-        links = _agree(lambda: _links(policy, self._parameters, parallel), parallel)
+        self._sources = {engine_name(hf_names): parameter for hf_names, parameter in policy.shards()}
+        links = _agree(lambda: _links(self._sources, self._parameters, parallel), parallel)
         self.links = [_shared(link, self._parameters) for link in links] if settings.weights == "alias" else links
         self._copied = [link for link in self.links if link.source is not None and link.source is not link.target]
         self.bytes_copied = 0
-        self._runs, self._check_every = 0, min(round(1 / settings.checked_share), len(self.links))
+        self._runs, self._check_every = 0, min(int(1 / settings.checked_share), len(self.links))
 
     @torch.no_grad()
     def run(self) -> None:
@@ -86,12 +87,11 @@ class WeightSync:
 
     def _moved(self) -> list[str]:
         """Parameters of policy or engine that have other memory than when the plan was made."""
-        sources = {engine_name(hf_names): tensor for hf_names, tensor in self._policy.shards()}
         return [
             link.name
             for link in self.links
             if not _is_at(self._parameters[link.name], link.target)
-            or (link.source is not None and not _is_at(sources[link.name], link.source))
+            or (link.source is not None and not _is_at(self._sources[link.name], link.source))
         ]
 
     def _exchange(self) -> None:
@@ -116,12 +116,13 @@ def check_mismatch(mean_difference: float, bound: float, step: int) -> None:
         )
 
 
-def _links(policy: Policy, parameters: Mapping[str, nn.Parameter], parallel: Parallel) -> list[Link]:
+def _links(
+    sources: Mapping[str, nn.Parameter], parameters: Mapping[str, nn.Parameter], parallel: Parallel
+) -> list[Link]:
     """Stage by stage, so that the ranks that share a model have them in the same order."""
-    own = {engine_name(hf_names): tensor for hf_names, tensor in policy.shards()}
-    shapes = gather_from_ranks({name: tuple(tensor.shape) for name, tensor in own.items()}, parallel)
+    shapes = gather_from_ranks({name: tuple(source.shape) for name, source in sources.items()}, parallel)
     links = [
-        _link(name, shape, own[name] if stage == parallel.pp_rank else None, stage, parameters)
+        _link(name, shape, sources[name].data if stage == parallel.pp_rank else None, stage, parameters)
         for stage in range(parallel.pp)
         for name, shape in shapes[parallel.rank_of_stage(stage)].items()
     ]

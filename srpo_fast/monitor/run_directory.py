@@ -15,7 +15,8 @@ from srpo_fast.writer_lock import WriterLock
 IGNORED_KEYS = {
     "run.resume", "run.dir", "run.max_quiet_minutes", "data.bad_records", "data.max_bad_share", "model.recompute",
     "parallel.tp", "parallel.pp", "parallel.cp", "parallel.chunks_per_stage", "parallel.sequence_parallel",
-    "optimizer.offload", "rollout.weights", "rollout.checked_share", "rollout.kv_cache",
+    "optimizer.offload", "optimizer.tokens_per_micro_batch", "rollout.kv_cache_gib", "rollout.max_num_seqs",
+    "rollout.weights", "rollout.checked_share", "rollout.kv_cache",
 }  # fmt: skip
 STEPS = "steps"  # of a run that has begun may be raised, or lowered to those it has done
 NOT_SET = "(not set)"

@@ -243,10 +243,10 @@ class Policy:
 
     # --- weights ---
 
-    def shards(self) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-        """This rank's trained tensors, live, and the Hugging Face names of what is cut and stacked in each."""
+    def shards(self) -> Iterator[tuple[tuple[str, ...], nn.Parameter]]:
+        """What is trained on this rank, live, and the Hugging Face names of what is cut and stacked in each."""
         for _, hf_names, parameter in self._hf_weights.parameters():
-            yield hf_names, parameter.data
+            yield hf_names, parameter
 
     def tower_parameters(self) -> dict[str, nn.Parameter]:
         """This rank's copy of a trained vision tower, live, by Hugging Face names; nothing of a frozen one."""

@@ -80,7 +80,7 @@ class VisionTower:
         self._kept: dict[int, tuple[Sequence[Prompt], Tensor | None]] = {}  # by the identity of the prompts
 
     def features_of(self, prompts: Sequence[Prompt], *, last_pass: bool) -> Tensor | None:
-        """Those of an update, in a row. A frozen tower runs once for all passes over it; the one that trains is last."""
+        """Those of an update, in a row. A frozen tower runs once for all passes over it, the last of which trains."""
         if self.trained:
             features = self.encode(prompts, self._updating)
             return None if features is None else features.float().requires_grad_()
