@@ -19,17 +19,18 @@ def read_model_dir(model_dir: Path) -> ModelShape:
 
 
 def check_limits(shape: ModelShape, config: Config) -> None:
-    """Raises ConfigError with everything that the engine would refuse."""
+    """Raises ConfigError with everything that policy or engine would refuse."""
     data, rollout = config.data, config.rollout
     longest = data.max_prompt_tokens + rollout.max_tokens
     sequence = f"data.max_prompt_tokens={data.max_prompt_tokens} + rollout.max_tokens={rollout.max_tokens}"
-    problems = []
+    parallel = config.parallel
+    problems = cut_problems(shape.text, tp=parallel.tp, chunks=parallel.pp * parallel.chunks_per_stage)
     if longest > shape.text.positions:
         problems.append(
             f"{sequence} is more than the model's {shape.text.positions} positions (max_position_embeddings); "
             "lower one of them"
         )
-    needed = cache_gib(shape.text, longest, config.model.dtype, config.parallel.tp)
+    needed = cache_gib(shape.text, longest, config.model.dtype, parallel.tp)
     if rollout.kv_cache_gib < needed:
         problems.append(
             f"rollout.kv_cache_gib={rollout.kv_cache_gib:g} holds no sequence of {sequence}; set at least "
@@ -37,6 +38,22 @@ def check_limits(shape: ModelShape, config: Config) -> None:
         )
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def cut_problems(text: TextShape, *, tp: int, chunks: int) -> list[str]:
+    """One sentence for each reason why the model cannot be cut so; chunks: pipeline stages times their chunks."""
+    sizes = {
+        "attention heads": text.heads, "key/value heads": text.kv_heads, "feed-forward columns": text.ffn,
+        "vocabulary entries": text.vocab,
+    }  # fmt: skip
+    problems = [
+        f"parallel.tp={tp} does not divide the model's {size} {what}; choose a divisor"
+        for what, size in sizes.items()
+        if size % tp
+    ]
+    if chunks > text.layers:
+        problems.append(f"{chunks} pipeline chunks are more than the model's {text.layers} layers; choose fewer")
+    return problems
 
 
 def cache_gib(text: TextShape, tokens: int, dtype: str, tp: int) -> float:

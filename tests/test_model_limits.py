@@ -37,6 +37,13 @@ def test_positions_and_cache_are_said_at_once_with_what_to_do():
     check_limits(SEVEN, config("rollout.kv_cache_gib=0.083", "parallel.tp=2"))
 
 
+def test_a_cut_that_the_model_does_not_allow_is_refused():
+    with pytest.raises(ConfigError, match="tp=3 does not divide the model's 28 attention heads"):
+        check_limits(SEVEN, config("parallel.tp=3"))
+    with pytest.raises(ConfigError, match="32 pipeline chunks are more than the model's 28 layers"):
+        check_limits(SEVEN, config("parallel.pp=16", "parallel.chunks_per_stage=2"))
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [(None, "found no config.json"), ("{", "in JSON"), ("[]", "got list"), ('{"model_type": "llava"}', "got llava")],

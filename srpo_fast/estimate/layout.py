@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from srpo_fast.config import UserError
+from srpo_fast.model_limits import cut_problems
 from srpo_fast.model_shape import TextShape
 
 
@@ -59,14 +60,4 @@ def layout_problems(text: TextShape, *, gpus: int, tp: int, pp: int, cp: int = 1
     elif gpus % (tp * pp * cp):
         ways = f"parallel.tp={tp} x parallel.pp={pp}" + (f" x parallel.cp={cp}" if cp > 1 else "")
         problems.append(f"{ways} does not divide {gpus} GPUs; take a multiple of {tp * pp * cp}")
-    for what, size in (
-        ("attention heads", text.heads),
-        ("key/value heads", text.kv_heads),
-        ("feed-forward columns", text.ffn),
-        ("vocabulary entries", text.vocab),
-    ):
-        if size % tp:
-            problems.append(f"parallel.tp={tp} does not divide the model's {size} {what}; choose a divisor")
-    if pp * chunks > text.layers:
-        problems.append(f"{pp * chunks} pipeline chunks are more than the model's {text.layers} layers; choose fewer")
-    return problems
+    return problems + cut_problems(text, tp=tp, chunks=pp * chunks)

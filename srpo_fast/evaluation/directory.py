@@ -107,9 +107,14 @@ def _require_same(root: Path, asked: dict[str, Any]) -> None:
     held = json.loads(path.read_bytes()) if path.exists() else asked
     changed = [key for key in asked | held if asked.get(key) != held.get(key)]
     if changed and journal.exists() and journal.stat().st_size:
-        was, now = (", ".join(f"{key}={which.get(key)!r:.80}" for key in changed) for which in (held, asked))
+        told = (
+            "other files of the model"
+            if key == "weights"
+            else f"{key}={held.get(key)!r:.80}, now {key}={asked.get(key)!r:.80}"
+            for key in changed
+        )
         raise UserError(
-            f"{journal} holds responses of other settings: {was}, now {now}; take them back, choose another --out, "
+            f"{journal} holds responses of other settings: {'; '.join(told)}; take them back, choose another --out, "
             f"or delete {journal}"
         )
     write_atomically(path, json.dumps(asked, indent=1, ensure_ascii=False) + "\n")

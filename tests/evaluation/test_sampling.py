@@ -115,7 +115,7 @@ def test_other_weights_are_another_model(evaluated, untrained_model, tmp_path, c
     (other / "model.safetensors").touch()
     options = [str(other) if option == str(untrained_model) else option for option in options]
     assert cli.main(options) == 2
-    assert "weights=" in capsys.readouterr().err
+    assert "holds responses of other settings: other files of the model;" in capsys.readouterr().err
 
 
 def test_an_item_that_cannot_be_asked_says_why_and_starts_no_engine(untrained_model, tmp_path):
