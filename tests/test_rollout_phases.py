@@ -110,7 +110,9 @@ def test_a_cache_that_is_mapped_in_part_is_noticed(machine, phases):
 def test_a_little_that_others_take_meanwhile_is_no_error(machine, phases):
     machine.lost = KV // 100
     phases.begin_training()
+    assert phases.phase == "training"
     phases.begin_sampling()
+    assert phases.phase == "sampling"
 
 
 def test_without_room_the_cache_stays_asleep_and_the_remedy_is_named(machine, phases):

@@ -38,6 +38,7 @@ sequence is only kept or masked, and by the mean.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -120,16 +121,11 @@ def srpo_objective(
     """
     _check_terms(objective, ref_logprobs, entropy)
     counts = token_weights != 0
-
-    def counted(values: Tensor) -> Tensor:
-        """Before anything bends them: the slope of a bend at NaN is NaN, and 0 times that is too."""
-        return values.where(counts, 0.0)
-
+    counted = partial(_counted, counts)
     old_logprobs = old_logprobs.detach()
     ratio = _bounded(counted(_LOG_RATIOS[objective.ratio](logprobs - old_logprobs, row_offsets))).exp()
-    gain, clipped_low, clipped_high = _SURROGATES[objective.surrogate](
-        ratio, counted(logprobs), counted(advantages), objective
-    )
+    surrogate = _SURROGATES[objective.surrogate]
+    gain, clipped_low, clipped_high = surrogate(ratio, counted(logprobs), counted(advantages), objective)
     mismatch = old_logprobs - rollout_logprobs
     correction = counted(_CORRECTIONS[objective.importance](mismatch, row_offsets, objective))
     loss = -(token_weights * correction * gain).sum()
@@ -147,8 +143,15 @@ def srpo_objective(
         loss = loss + objective.kl_coef * (token_weights * metrics["kl"]).sum()
     if entropy is not None:
         metrics["entropy"] = counted(entropy)
-        loss = loss - objective.entropy_coef * (token_weights * metrics["entropy"]).sum()
+        if objective.entropy_coef > 0:
+            loss = loss - objective.entropy_coef * (token_weights * metrics["entropy"]).sum()
     return loss, _over_rows(metrics, ratio, counts)
+
+
+def _counted(counts: Tensor, values: Tensor) -> Tensor:
+    """0 in the rows [R] that do not count. Before anything bends the values: the slope of a bend at NaN is NaN, and 0
+    times that is too."""
+    return values.where(counts, 0.0)
 
 
 def _check_terms(objective: Objective, ref_logprobs: Tensor | None, entropy: Tensor | None) -> None:

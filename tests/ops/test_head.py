@@ -35,7 +35,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
         on_device_path(monkeypatch)
 
 
-def check(case: HeadCase, objective: Objective, rtol: float, atol: float) -> None:
+def assert_as_twin(case: HeadCase, objective: Objective, rtol: float, atol: float) -> None:
     assert_agree(
         srpo_results(srpo_head, case, objective), srpo_results(reference.srpo_head, case.exact(), objective), rtol, atol
     )
@@ -46,13 +46,15 @@ def check(case: HeadCase, objective: Objective, rtol: float, atol: float) -> Non
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_in_chunks(name, is_on_policy):
     banned = torch.tensor([3, 50])
-    check(make_case(is_on_policy=is_on_policy, temperature=0.7, banned_columns=banned), OBJECTIVES[name], **FP32)
+    assert_as_twin(
+        make_case(is_on_policy=is_on_policy, temperature=0.7, banned_columns=banned), OBJECTIVES[name], **FP32
+    )
 
 
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_in_one_chunk_of_bf16(name):
-    check(make_case(dtype=torch.bfloat16), OBJECTIVES[name], **BF16)
+    assert_as_twin(make_case(dtype=torch.bfloat16), OBJECTIVES[name], **BF16)
 
 
 def test_the_case_meets_every_part_of_the_objectives():
@@ -77,14 +79,14 @@ def test_the_case_meets_every_part_of_the_objectives():
 )
 def test_any_shape(lengths, columns, name, is_on_policy, seed):
     case = make_case(lengths, V=columns, D=5, dtype=torch.float64, is_on_policy=is_on_policy, seed=seed)
-    check(case.exact(), OBJECTIVES[name], rtol=1e-10, atol=1e-11)
+    assert_as_twin(case.exact(), OBJECTIVES[name], rtol=1e-10, atol=1e-11)
 
 
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("lengths", [(0,), (1,), (0, 1, 0)], ids=["none", "one", "one of three"])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_no_row_and_one_row(lengths, name):
-    check(make_case(lengths), OBJECTIVES[name], **FP32)
+    assert_as_twin(make_case(lengths), OBJECTIVES[name], **FP32)
 
 
 @pytest.mark.usefixtures("path", "chunks_of_four")
@@ -93,7 +95,7 @@ def test_a_state_with_several_labels_has_the_gradient_of_all():
     case = make_case((3, 4, 5))
     loss_rows = case.loss_rows.clone()
     loss_rows[[3, 7]] = int(loss_rows[0])
-    check(replace(case, loss_rows=loss_rows), OBJECTIVES["grpo"], **FP32)
+    assert_as_twin(replace(case, loss_rows=loss_rows), OBJECTIVES["grpo"], **FP32)
 
 
 @pytest.mark.usefixtures("path", "chunks_of_four")
@@ -103,7 +105,7 @@ def test_rows_without_weight_have_no_gradient_and_count_nowhere(name):
     case = replace(case, rows=replace(case.rows, token_weights=torch.zeros(len(case.labels))))
     found = srpo_results(srpo_head, case, OBJECTIVES[name])
     assert not any(value.any() for value in found.values())
-    check(case, OBJECTIVES[name], **FP32)
+    assert_as_twin(case, OBJECTIVES[name], **FP32)
 
 
 @pytest.mark.usefixtures("path", "chunks_of_four")
@@ -165,8 +167,8 @@ def test_hidden_states_may_be_strided():
     case = make_case()
     wide = torch.randn(len(case.hidden), 2 * case.hidden.shape[1])
     wide[:, ::2] = case.hidden
-    check(replace(case, hidden=wide[:, ::2]), OBJECTIVES["grpo"], **FP32)
-    check(replace(case, hidden=case.hidden.T.contiguous().T), OBJECTIVES["grpo"], **FP32)
+    assert_as_twin(replace(case, hidden=wide[:, ::2]), OBJECTIVES["grpo"], **FP32)
+    assert_as_twin(replace(case, hidden=case.hidden.T.contiguous().T), OBJECTIVES["grpo"], **FP32)
 
 
 @pytest.mark.usefixtures("path", "chunks_of_four")
