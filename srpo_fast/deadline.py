@@ -56,17 +56,23 @@ def watch(seconds: float) -> Iterator[None]:
     """Ends the process with exit code 1 if the block makes no progress for `seconds`."""
     progress()
     left = threading.Event()
-    threading.Thread(target=_look, args=(seconds, left), name="watch", daemon=True).start()
+    watcher = threading.Thread(target=_look, args=(seconds, left), name="watch", daemon=True)
+    watcher.start()
     try:
         yield
     finally:
         left.set()
+        watcher.join()
 
 
 def _look(limit: float, left: threading.Event) -> None:
     while not left.wait(min(limit / 10, 10.0)):
-        if not _State.paused and time.monotonic() - _State.advanced_at > limit:
+        if _is_quiet_for(limit):
             _end(limit)
+
+
+def _is_quiet_for(seconds: float) -> bool:
+    return not _State.paused and time.monotonic() - _State.advanced_at > seconds
 
 
 def _end(limit: float) -> None:

@@ -46,22 +46,29 @@ def test_a_lost_rank_is_told_from_other_errors():
 
 
 def test_what_advances_or_waits_for_a_working_rank_goes_on(monkeypatch):
-    ended, now = threading.Event(), [0.0]
-    monkeypatch.setattr(deadline, "_end", lambda limit: ended.set())
+    now = [0.0]
     monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
-    def pass_by(seconds: float) -> bool:
-        """Whether the watch, which looks every 30 ms, has ended the process by then."""
+    def is_quiet_after(seconds: float) -> bool:
         now[0] += seconds
-        return ended.wait(0.2)
+        return deadline._is_quiet_for(0.3)
 
-    with watch(0.3):
-        for _ in range(4):
-            assert not pass_by(0.2)
-            progress()
-        with left_to_another_rank():
-            assert not pass_by(100)
-    assert not pass_by(100)  # it is over
-    with watch(0.3):
-        now[0] += 100
-        assert ended.wait(30)
+    progress()
+    for _ in range(4):
+        assert not is_quiet_after(0.2)
+        progress()
+    with left_to_another_rank():
+        assert not is_quiet_after(100)
+    assert not is_quiet_after(0.2)
+    assert is_quiet_after(0.2)
+
+
+def test_a_watch_ends_what_is_quiet_and_is_over_with_its_block(monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr(deadline, "_end", lambda limit: ended.set())
+    with watch(600):
+        assert "watch" in {thread.name for thread in threading.enumerate()}
+    assert "watch" not in {thread.name for thread in threading.enumerate()}
+    assert not ended.is_set()
+    with watch(0.01):
+        assert ended.wait(60)
