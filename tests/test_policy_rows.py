@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from srpo_fast.batch import MicroBatch
-from srpo_fast.policy.attention import Packing, torch_flash_attention
+from srpo_fast.policy.attention import Packing, can_flash, flash_attention
 from srpo_fast.policy.rows import AttentionSpans, attention_spans, empty_like, loss_rows_of_rank, share_of_rank
 from tests.policy_case import make_sequences, packer
 
@@ -134,10 +134,19 @@ def test_torchs_attention_kernel_is_called_as_its_version_wants(monkeypatch):
     bounds = torch.tensor([0, 5, 12], dtype=torch.int32, device="meta")
     packing = Packing(qkv_format="thd", cu_seqlens_q=bounds, cu_seqlens_kv=bounds, max_seqlen_q=7, max_seqlen_kv=7)
     query, key = torch.empty(12, 4, 16, device="meta"), torch.empty(12, 2, 16, device="meta")
-    assert torch_flash_attention(query, key, key, packing, 0.25).shape == query.shape
+    assert flash_attention(query, key, key, packing, 0.25).shape == query.shape
 
     def of_torch_2_11(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size):
         return query
 
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", of_torch_2_11)
-    assert torch_flash_attention(query, key, key, packing, 0.25) is query
+    assert flash_attention(query, key, key, packing, 0.25) is query
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "expected"),
+    [("cuda", "bfloat16", True), ("cuda", "float32", False), ("cpu", "bfloat16", False)],
+)
+def test_only_16_bits_on_a_gpu_go_through_flash_attention(device, dtype, expected):
+    """Its kernels refuse fp32, in which the embedded run trains."""
+    assert can_flash(torch.device(device), getattr(torch, dtype)) is expected

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from srpo_fast import torchvision_shim  # noqa: F401
 
@@ -17,6 +18,7 @@ from srpo_fast.estimate.memory import made_in_block
 from srpo_fast.loss import objective_of, srpo_loss
 from srpo_fast.model_shape import find_shape
 from srpo_fast.policy import Policy, vision
+from srpo_fast.policy.attention import flash_windows
 from srpo_fast.policy.hf_directory import HFDirectory
 from srpo_fast.policy.name_map import canonical
 from srpo_fast.policy.sharded_state import read_sharded, write_sharded
@@ -99,6 +101,35 @@ def test_the_gradient_does_not_depend_on_how_many_images_go_through_at_once(trai
     assert runs == [1] * 6  # each image by itself, without a gradient and with one
     for name, gradient in together.items():
         assert (apart[name] - gradient).norm() < 1e-5 * gradient.norm()
+
+
+def windows_one_by_one(q, k, v, bounds, bounds_k, longest, longest_k, *, scale):
+    """What varlen_attn says it computes."""
+    assert bounds is bounds_k
+    assert bounds.dtype == torch.int32
+    assert longest == longest_k == bounds.diff().max()
+    windows = zip(*(x.transpose(0, 1).tensor_split(bounds[1:-1].tolist(), dim=1) for x in (q, k, v)), strict=True)
+    return torch.cat([scaled_dot_product_attention(*w, scale=scale).transpose(0, 1) for w in windows])
+
+
+def test_all_windows_at_once_are_windows_one_by_one(trained, one_process, untrained_model, batch, monkeypatch):
+    trained.forward_backward(batch, SRPO)
+    by_sdpa, expected = gradients_of(trained), trained.vision.features_of(batch.image_prompts, last_pass=True)
+    monkeypatch.setattr(vision, "can_flash", lambda device, dtype: True)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", windows_one_by_one)
+    policy = open_policy(untrained_model, one_process, train_vision=True)
+    assert policy.vision.module.config._attn_implementation == vision.FLASH_WINDOWS
+    assert (policy.vision.features_of(batch.image_prompts, last_pass=True) - expected).abs().max() < 1e-5
+    policy.forward_backward(batch, SRPO)
+    for name, gradient in gradients_of(policy).items():
+        assert (by_sdpa[name] - gradient).norm() < 1e-5 * gradient.norm()
+
+
+def test_the_kernel_for_all_windows_takes_what_the_tower_gives():
+    fused = torch.empty(12, 3, 2, 80, device="meta").permute(1, 2, 0, 3)[:, None]  # views of one product, 80 a head
+    bounds = torch.tensor([0, 4, 12], dtype=torch.int32, device="meta")
+    out, _ = flash_windows(None, *fused, None, scaling=0.1, cu_seq_lens_q=bounds, max_length_q=8)
+    assert out.shape == (1, 12, 2, 80)
 
 
 def bytes_saved(run: Callable[[], object], module: torch.nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""Section: the attention of an update where flash-attn is not installed.
+"""Section: the attention of an update.
 
 srpo_fast needs packages that the machine may lack; it is imported within, so that other sections do without.
 """
@@ -21,9 +21,9 @@ ROUNDS = 5
 
 def attention(scale: Scale) -> Iterator[Row]:
     """torch's varlen kernel, with fewer key heads than queries: against fp64 and padding, and its FLOP/s."""
-    from srpo_fast.policy.attention import padded_attention, torch_flash_attention
+    from srpo_fast.policy.attention import flash_attention, padded_attention
 
-    attend = torch_flash_attention if scale.device == "cuda" else padded_attention
+    attend = flash_attention if scale.device == "cuda" else padded_attention
     ragged = _packing([n * scale.checked_rows // 8 + 1 for n in range(1, 5)], scale)
     query, key, value = (_heads(ragged, heads, scale) for heads in (28, 4, 4))
     found, true = (

@@ -14,7 +14,6 @@ _LINKED_TO_CUDA = ("torchaudio", "torchcodec")  # their wheels; transformers imp
 _FASTER_ON_CUDA = {
     "liger-kernel": "RMSNorm and SwiGLU are plain PyTorch without it",
     "triton": "the fused head is plain PyTorch without it",
-    "flash-attn": "torch's varlen attention is used; the vision tower attends window by window, slowly",
 }
 
 

@@ -43,7 +43,7 @@ def mlp(job: Job, batch: MicroBatchSize) -> float:
 def attention(job: Job, batch: MicroBatchSize) -> float:
     """(3Q + 3K) T e / t: fused qkv (whose values are read in place), turned queries and keys, the output.
 
-    flash-attn keeps these and fp32 log-sums of every head and row; the CPU's padded attention keeps padded copies of
+    FlashAttention keeps these and fp32 log-sums of every head and row; the CPU's padded attention keeps padded copies of
     queries, keys, values and output besides. Context parallelism gathers keys and values of all ranks: 2K (c - 1).
     Completions that share a prompt each take copies of its keys and values.
     """

@@ -1,4 +1,4 @@
-"""Causal attention over packed sequences: two functions for CUDA, one for the CPU, and the module Megatron calls.
+"""Causal attention over packed sequences: a function for CUDA, one for the CPU, and the module Megatron calls.
 
 Shapes: T packed tokens of this rank, S sequences, L the longest, H query heads, K key/value heads, d head size. Under
 context parallelism keys are gathered from all ranks, and where completions share a prompt from its rows; either way a
@@ -7,7 +7,6 @@ sequence's queries are the last of its keys.
 
 import math
 from dataclasses import dataclass
-from importlib.util import find_spec
 from inspect import signature
 from typing import Any
 
@@ -52,17 +51,7 @@ def packing_of(batch: MicroBatch, angles: Tensor, dtype: torch.dtype, parallel: 
 
 
 def flash_attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> Tensor:
-    """[Tq, H, d] x [Tk, K, d] x [Tk, K, d] -> [Tq, H, d] with flash-attn's varlen kernel."""
-    from flash_attn import flash_attn_varlen_func
-
-    return flash_attn_varlen_func(
-        q, k, v, packing.cu_seqlens_q, packing.cu_seqlens_kv, packing.max_seqlen_q, packing.max_seqlen_kv,
-        softmax_scale=scale, causal=True,
-    )  # fmt: skip
-
-
-def torch_flash_attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> Tensor:
-    """The same with the kernel that comes with torch, where flash-attn is not installed."""
+    """[Tq, H, d] x [Tk, K, d] x [Tk, K, d] -> [Tq, H, d] in 16 bits, with the FlashAttention that comes with torch."""
     from torch.nn.attention.varlen import varlen_attn
 
     # torch 2.11 takes fewer key heads without being told to
@@ -71,6 +60,23 @@ def torch_flash_attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, sca
         q, k, v, packing.cu_seqlens_q, packing.cu_seqlens_kv, packing.max_seqlen_q, packing.max_seqlen_kv,
         scale=scale, window_size=(-1, 0), **grouped,
     )  # fmt: skip
+
+
+def flash_windows(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *, scaling: float,
+    cu_seq_lens_q: Tensor, max_length_q: int, **kwargs: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """([1, T, H, d], None) as transformers calls it for the vision tower: of [1, H, T, d], all windows at once."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    out = varlen_attn(q, k, v, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q, scale=scaling)
+    return out[None], None
+
+
+def can_flash(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether FlashAttention's kernels take such tensors: fp32 they do not."""
+    return device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
 
 
 def padded_attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> Tensor:
@@ -123,8 +129,6 @@ class VarlenCoreAttention(MegatronModule):
     ) -> None:
         super().__init__(config=config)
         self.scale = softmax_scale or 1.0 / math.sqrt(config.kv_channels)
-        on_cuda = flash_attention if find_spec("flash_attn") else torch_flash_attention
-        self.attend = on_cuda if torch.cuda.is_available() else padded_attention
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *args: Any,
@@ -135,7 +139,8 @@ class VarlenCoreAttention(MegatronModule):
         query, key = mrope(query, key, packing.cos, packing.sin)
         if packing.kv is not None:
             key, value = _keys_of_all_ranks(torch.cat([key, value], dim=-1), packing.kv)
-        return self.attend(query, key, value, packing, self.scale).flatten(1)
+        attend = flash_attention if can_flash(query.device, query.dtype) else padded_attention
+        return attend(query, key, value, packing, self.scale).flatten(1)
 
 
 def _keys_of_all_ranks(key_and_value: Tensor, rows: slice | Tensor) -> tuple[Tensor, ...]:

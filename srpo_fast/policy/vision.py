@@ -6,10 +6,8 @@ gradient, after the last micro-batch has added to that of the features: no activ
 inputs only and recompute the rest, so that even one image of the largest size fits.
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 
 from srpo_fast.batch import Prompt
 from srpo_fast.parallel import Parallel
+from srpo_fast.policy.attention import can_flash, flash_windows
 from srpo_fast.policy.hf_directory import HFDirectory
 
 # What bounds the tower's activations (estimate/memory.py). With a gradient a patch of the published tower in bf16 needs
@@ -27,14 +26,8 @@ from srpo_fast.policy.hf_directory import HFDirectory
 # one 47 kB while a block runs. Were every block to keep its activations, a patch would need 2.1 MB.
 PATCHES_PER_PASS = 16_384
 
-
-def _attention(device: torch.device) -> str:
-    if device.type == "cpu":
-        return "sdpa"
-    if find_spec("flash_attn"):
-        return "flash_attention_2"
-    warnings.warn("flash-attn is not installed: the vision tower attends window by window, slowly", stacklevel=2)
-    return "sdpa"
+# transformers hands window bounds, rather than windows, to every attention with "flash" in its name
+FLASH_WINDOWS = "srpo_flash_windows"
 
 
 class PatchEmbedding(nn.Module):
@@ -64,11 +57,15 @@ class VisionTower:
 
     def __init__(self, source: HFDirectory, dtype: torch.dtype, parallel: Parallel, *, trained: bool) -> None:
         """trained: on this rank."""
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
         from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
         self._config = config = source.config.vision_config
-        config._attn_implementation = _attention(parallel.device)
+        config._attn_implementation = "sdpa"  # a call for every window
         self.module = Qwen2_5_VisionTransformerPretrainedModel(config)
+        if can_flash(parallel.device, dtype):
+            ALL_ATTENTION_FUNCTIONS.register(FLASH_WINDOWS, flash_windows)
+            config._attn_implementation = FLASH_WINDOWS  # only now: transformers would look for a package of that name
         self.module.patch_embed = PatchEmbedding(self.module.patch_embed.proj)  # type: ignore[assignment]
         self.module.load_state_dict({name: source.tensor(f"visual.{name}") for name in self.module.state_dict()})
         for parameter in self.module.parameters():  # not the buffers: rotary frequencies stay fp32
