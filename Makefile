@@ -4,7 +4,8 @@
 STACK  ?= cpu
 VENV   ?= .venv
 PYTHON ?= python3.11
-RANKS  ?= $(shell n=$$(nproc); echo $$((n < 2 ? n : 2)))
+UNITS  := $(if $(filter gpu,$(STACK)),nvidia-smi -L | grep -c ^GPU,nproc)
+RANKS  ?= $(shell n=$$($(UNITS)); echo $$((n == 1 ? 1 : 2)))
 ARGS   ?=
 
 BIN    := $(VENV)/bin

@@ -6,6 +6,7 @@ rank = tp_rank + tp * (cp_rank + cp * (dp_rank + dp * pp_rank)).
 """
 
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from srpo_fast.deadline import left_to_another_rank
 
 T = TypeVar("T")
 K = TypeVar("K", int, str)
+
+# torch says of every rank's first barrier that it takes the current GPU, which is the right one
+warnings.filterwarnings("ignore", message=r"barrier\(\): using the device under current context")
 
 HANG_TIMEOUT = timedelta(hours=2)  # of a collective; deadline.py ends a run that hangs long before, and says where
 
@@ -216,7 +220,16 @@ def barrier() -> None:
 
 
 def _device(local_rank: int) -> torch.device:
+    """Raises ConfigError where the rank has no GPU of its own, which NCCL wants."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
+    if local_rank >= (gpus := torch.cuda.device_count()):
+        raise ConfigError(
+            f"{os.environ.get('LOCAL_WORLD_SIZE', local_rank + 1)} processes run on this machine, one a GPU, and torch "
+            f"sees {gpus} here; start at most {gpus} (torchrun --nproc-per-node, or srpo train --ranks)"
+        )
     torch.cuda.set_device(local_rank)
+    # One stream for all that a rank does, the engine included. It is not the default one, of which no graph can be
+    # captured: vLLM would go on with another, and every gradient would wait across streams.
+    torch.cuda.set_stream(torch.cuda.Stream(local_rank))
     return torch.device("cuda", local_rank)

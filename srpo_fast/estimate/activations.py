@@ -43,9 +43,9 @@ def mlp(job: Job, batch: MicroBatchSize) -> float:
 def attention(job: Job, batch: MicroBatchSize) -> float:
     """(3Q + 3K) T e / t: fused qkv (whose values are read in place), turned queries and keys, the output.
 
-    FlashAttention keeps these and fp32 log-sums of every head and row; the CPU's padded attention keeps padded copies of
-    queries, keys, values and output besides. Context parallelism gathers keys and values of all ranks: 2K (c - 1).
-    Completions that share a prompt each take copies of its keys and values.
+    FlashAttention keeps these and fp32 log-sums of every head and row; padded attention keeps padded copies of queries,
+    keys, values and output besides. Context parallelism gathers keys and values of all ranks: 2K (c - 1). Completions
+    that share a prompt each take copies of its keys and values.
     """
     text, tp, e = job.shape.text, job.layout.tp, job.bytes_a_weight
     columns = 3 * text.hidden + 3 * text.kv_width + 2 * text.kv_width * (job.layout.cp - 1)
