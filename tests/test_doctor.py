@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from srpo_fast.cli import main
+from srpo_fast.doctor import machine
 from srpo_fast.doctor.finding import Status
 from srpo_fast.doctor.imports import check_imports
 from srpo_fast.doctor.machine import check_machine
@@ -56,6 +57,16 @@ def test_a_small_machine_is_warned_of(monkeypatch, tmp_path):
     found = wrong(check_machine(tmp_path / "not" / "there"))
     assert found.keys() >= {"disk", "memory"}
     assert f"free under {tmp_path}" in found["disk"]
+
+
+def test_a_gpu_needs_what_triton_builds_launchers_with(monkeypatch, tmp_path):
+    monkeypatch.delenv("CC", raising=False)
+    assert machine._compiler().status == "ok"
+    with monkeypatch.context() as patch:
+        patch.setattr("sysconfig.get_paths", lambda: {"include": str(tmp_path)})
+        assert f"{tmp_path}/Python.h is not there" in machine._compiler().says
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine._compiler().says.startswith("no C compiler is found")
 
 
 def test_errors_are_exit_code_1_and_skip_the_self_test(installed, capsys):

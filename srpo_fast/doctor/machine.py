@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,10 +38,21 @@ def _devices() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         found = torch.cuda.get_device_properties(index)
         says = f"{found.name}, {found.total_memory / GIB:.0f} GiB, sm_{found.major}{found.minor}"
-        if found.major >= 8:
+        if found.major >= 9:
             yield ok(f"cuda:{index}", says)
         else:
-            yield error(f"cuda:{index}", f"{says}: no bf16", "use an Ampere GPU or a newer one")
+            yield error(f"cuda:{index}", f"{says}: the head's kernels need 9.0", "use a Hopper GPU or a newer one")
+    yield _compiler()
+
+
+def _compiler() -> Finding:
+    """Triton builds each kernel's launcher with it, the engine's and ours."""
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    found = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    if found and header.is_file():
+        return ok("C compiler", found)
+    lacks = "no C compiler is found" if not found else f"{header} is not there"
+    return error("C compiler", f"{lacks}: Triton cannot start a kernel", "apt-get install gcc python3.11-dev")
 
 
 def _memory() -> Finding:
