@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from megatron.core import parallel_state
 from torch import Tensor
 
 from srpo_fast import torchvision_shim  # noqa: F401
@@ -19,6 +20,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from srpo_fast.batch import Prompt, TrainingSequence
 from srpo_fast.config import ConfigError, LossConfig
 from srpo_fast.loss import objective_of, srpo_loss, supervised_loss
+from srpo_fast.parallel import HANG_TIMEOUT
 from srpo_fast.policy import NotFinite, Policy
 from srpo_fast.policy.hf_directory import HFDirectory
 from srpo_fast.policy.language_model import transformer_config
@@ -153,6 +155,11 @@ def test_a_completions_log_probs_do_not_depend_on_its_neighbours(policy, one_pro
             # not bitwise: a product's order of summation depends on its number of rows. fp32 numbers near -6 are
             # 4.8e-7 apart, and two such steps were the most that was seen
             assert (together[completion] - logprobs).abs().max() < 4 * 4.8e-7
+
+
+def test_megatrons_groups_wait_as_long_as_ours(policy):
+    group = parallel_state.get_tensor_model_parallel_group()
+    assert group._get_backend(torch.device("cpu")).options._timeout == HANG_TIMEOUT
 
 
 def test_log_probs_see_the_images(policy, one_process, untrained_model, sequences, hf_model):
