@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
@@ -25,6 +26,7 @@ K = TypeVar("K", int, str)
 # torch says of every rank's first barrier that it takes the current GPU, which is the right one
 warnings.filterwarnings("ignore", message=r"barrier\(\): using the device under current context")
 
+NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 HANG_TIMEOUT = timedelta(hours=2)  # of a collective; deadline.py ends a run that hangs long before, and says where
 
 
@@ -220,8 +222,13 @@ def barrier() -> None:
 
 
 def _device(local_rank: int) -> torch.device:
-    """Raises ConfigError where the rank has no GPU of its own, which NCCL wants."""
+    """Raises ConfigError where the rank has no GPU of its own, which NCCL wants, or a GPU is there and out of reach."""
     if not torch.cuda.is_available():
+        if torch.version.cuda and NVIDIA_DRIVER.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+            raise ConfigError(
+                f"torch {torch.__version__} sees no GPU, though an NVIDIA driver is here: it may be too old for CUDA "
+                f"{torch.version.cuda}; update it, or set CUDA_VISIBLE_DEVICES= to train on the CPU"
+            )
         return torch.device("cpu")
     if local_rank >= (gpus := torch.cuda.device_count()):
         raise ConfigError(

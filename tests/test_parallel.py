@@ -36,6 +36,16 @@ def test_more_ranks_than_gpus_are_told_before_any_waits_for_another(two_gpus, mo
         parallel.start(ParallelConfig())
 
 
+def test_a_gpu_out_of_reach_is_told_instead_of_training_on_the_cpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(parallel, "NVIDIA_DRIVER", tmp_path)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(ConfigError, match=r"sees no GPU, though an NVIDIA driver is here.*too old for CUDA 13"):
+        parallel._device(0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as wished
+    assert parallel._device(0) == torch.device("cpu")
+
+
 def test_fp32_products_of_an_engine_on_a_gpu_are_not_rounded(monkeypatch):
     monkeypatch.setenv("TRITON_F32_DEFAULT", "")
     del os.environ["TRITON_F32_DEFAULT"]  # is put back as it was, whatever sets it now

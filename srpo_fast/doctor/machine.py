@@ -11,6 +11,7 @@ from srpo_fast.doctor.finding import Finding, error, ok, warning
 from srpo_fast.doctor.imports import find_torch, on_cuda
 
 GIB = 2**30
+NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 LEAST_DISK_GIB, LEAST_MEMORY_GIB, LEAST_FILES = 5, 4, 4096
 LEAST_SHARED_GIB = 1.0  # NCCL and data loaders; containers often have 64 MiB
 
@@ -31,9 +32,10 @@ def _devices() -> Iterator[Finding]:
     if not torch.cuda.is_available():
         threads = os.environ.get("OMP_NUM_THREADS", "unset")
         yield ok("device", f"CPU, {os.cpu_count()} cores, OMP_NUM_THREADS={threads}")
-        if Path("/proc/driver/nvidia").exists():
+        if NVIDIA_DRIVER.exists():
             says = f"an NVIDIA driver is here, but torch {torch.__version__} sees no GPU"
-            yield error("device", says, "make setup STACK=gpu VENV=/some/folder")
+            needs = torch.version.cuda and f"update the driver to one for CUDA {torch.version.cuda}"
+            yield error("device", says, needs or "make setup STACK=gpu VENV=/some/folder")
         return
     for index in range(torch.cuda.device_count()):
         found = torch.cuda.get_device_properties(index)
