@@ -37,7 +37,7 @@ $(STAMP):
 	  echo "set-up: native library NOT built (needs cmake and a C++ compiler); its slower PyTorch twins are used"
 	@if command -v nvcc >/dev/null; then find $(VENV)/lib -name 'libsrpo_cuda.so' | grep -q . && \
 	  echo "set-up: CUDA library built" || \
-	  echo "set-up: CUDA library NOT built (nvcc failed); weights are synced by one copy a tensor"; fi
+	  echo "set-up: CUDA library NOT built (nvcc failed); training does without it"; fi
 	@touch $@
 
 train: setup

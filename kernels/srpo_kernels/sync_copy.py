@@ -119,7 +119,7 @@ def cuda_library() -> ctypes.CDLL | None:
 
 def _without(reason: str) -> None:
     warnings.warn(
-        f"no CUDA library ({reason}): weights are synced by one copy a tensor; put nvcc on the PATH, then `make setup`",
+        f"no CUDA library ({reason}): sync_copy takes one copy a tensor; put nvcc on the PATH, then `make setup`",
         RuntimeWarning,
         stacklevel=3,
     )

@@ -9,5 +9,5 @@ execute_process(
 )
 if(failed)
   file(REMOVE ${TARGET})
-  message(WARNING "no CUDA library: ${NVCC} failed (${failed}); weights are synced by one copy a tensor\n${said}")
+  message(WARNING "no CUDA library: ${NVCC} failed (${failed}); sync_copy takes one copy a tensor\n${said}")
 endif()
