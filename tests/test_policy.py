@@ -1,7 +1,10 @@
 """The Megatron policy on one rank is the Hugging Face model: logits, gradients, state and export."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -155,6 +158,15 @@ def test_a_completions_log_probs_do_not_depend_on_its_neighbours(policy, one_pro
             # not bitwise: a product's order of summation depends on its number of rows. fp32 numbers near -6 are
             # 4.8e-7 apart, and two such steps were the most that was seen
             assert (together[completion] - logprobs).abs().max() < 4 * 4.8e-7
+
+
+def test_a_flashinfer_that_came_with_vllm_is_left_to_vllm(tmp_path):
+    (tmp_path / "flashinfer.py").write_text("raise RuntimeError('is imported')")
+    command = [sys.executable, "-c", "import srpo_fast.policy\nprint('then')\nimport flashinfer"]
+    path = os.pathsep.join([str(tmp_path), *sys.path[1:]])
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path})
+    assert found.stdout == "then\n", found.stderr
+    assert found.stderr.endswith("RuntimeError: is imported\n")
 
 
 def test_megatrons_groups_wait_as_long_as_ours(policy):
