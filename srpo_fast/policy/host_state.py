@@ -1,4 +1,5 @@
-"""Optimizer state that waits on the host and comes to the device in slices, each copied while another is computed."""
+"""Page-locked memory of the host, and optimizer state that waits there and comes to the device in slices, each copied
+while another is computed."""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,11 +19,14 @@ class HostMemory:
         self._block = torch.empty(0, dtype=torch.uint8)
 
     def zeros(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        return self.empty(shape, dtype).zero_()
+
+    def empty(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         size = shape.numel() * dtype.itemsize
         if size > len(self._block):
             self._block = torch.empty(max(BLOCK_BYTES, size), dtype=torch.uint8, pin_memory=self._pinned)
         own, self._block = self._block[:size], self._block[-(-size // 64) * 64 :]
-        return own.view(dtype).view(shape).zero_()
+        return own.view(dtype).view(shape)
 
 
 def in_place(states: Sequence[State], device: torch.device) -> Iterator[State]:

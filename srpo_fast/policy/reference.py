@@ -10,12 +10,22 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from srpo_fast.policy.host_state import HostMemory
+
 NamedTensors = Iterable[tuple[str, Tensor]]
 
 
 def host_copy(parameters: NamedTensors) -> dict[str, Tensor]:
-    """The contents of these parameters, by name."""
-    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in parameters}
+    """The contents of these parameters, by name, in page-locked memory, from which a GPU fetches by itself."""
+    named = {name: parameter.detach() for name, parameter in parameters}
+    device = next(iter(named.values())).device
+    memory = HostMemory(device)
+    copies = {
+        name: memory.empty(tensor.shape, tensor.dtype).copy_(tensor, non_blocking=True)
+        for name, tensor in named.items()
+    }
+    torch.get_device_module(device).synchronize()  # for whoever reads them on the host
+    return copies
 
 
 @contextmanager
@@ -33,4 +43,4 @@ def swapped_in(weights: dict[str, Tensor], parameters: NamedTensors) -> Iterator
 @torch.no_grad()
 def copy_into(parameters: NamedTensors, weights: dict[str, Tensor]) -> None:
     for name, parameter in parameters:
-        parameter.copy_(weights[name])
+        parameter.copy_(weights[name], non_blocking=True)
