@@ -33,7 +33,7 @@ def test_every_section_of_the_plan_runs_on_a_cpu(tmp_path):
     assert {row["variant"] for row in rows["head"] if "ms_p50" in row} >= {"ours", "torch", "torch_full_logits"}
     assert rows["head_of_65536_rows"][0]["variant"] == "ours"
     assert rows["sync"][0]["right"] == {"one_launch": True, "foreach": True, "copy_each": True}
-    assert max(rows["attention"][0]["errors"].values()) < 1e-5
+    assert all(max(row["errors"].values()) < 1e-5 for row in rows["attention"][:2])
     assert [row["tokens"] for row in rows["update_3b"] if "tokens" in row] == [52]
     assert {row["part"] for row in rows["update_3b"] if "part" in row} == {"vision", "passes", "optimizer"}
     assert rows["head_profile"][-1]["kernel"] == "all"
