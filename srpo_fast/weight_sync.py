@@ -124,7 +124,8 @@ class WeightSync:
         sums = torch.stack([_checksum(link.target) for link in links])
         everyone = [torch.empty_like(sums) for _ in range(self._parallel.pp)]
         dist.all_gather(everyone, sums, group=self._policy.stage_group)
-        return [link.name for n, link in enumerate(links) if everyone[link.stage][n] != sums[n]]
+        mine, theirs = sums.tolist(), [stage.tolist() for stage in everyone]
+        return [link.name for n, link in enumerate(links) if theirs[link.stage][n] != mine[n]]
 
 
 def check_mismatch(mean_difference: float, bound: float, step: int) -> None:

@@ -45,9 +45,11 @@ def unchanged_process() -> Iterator[None]:
 
 
 def stay_on_this_stream() -> None:
-    """On CUDA vLLM asks itself which stream is the current one, and makes a new one for good unless it was told."""
+    """On CUDA vLLM makes a stream for good, unless it was told of one; the policy's work is on ours (parallel.py)."""
     if torch.cuda.is_available():
-        torch.cuda.set_stream(torch.cuda.current_stream())  # by its own set_stream, which remembers
+        stream = torch.cuda.current_stream()
+        assert stream != torch.cuda.default_stream(), "graphs cannot be captured on the default stream"
+        torch.cuda.set_stream(stream)  # vLLM's own set_stream by now, which remembers
 
 
 def inspect_models_in_process() -> None:
