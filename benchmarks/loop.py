@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +28,33 @@ from srpo_fast.embedded.task import load_questions
 from srpo_fast.parallel import start
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.rollout import Features, RolloutEngine, Sampling
-from srpo_fast.weight_sync import WeightSync
+from srpo_fast.rollout import Features, Sampling, VllmEngine, sample_all
+from srpo_fast.weight_sync import WeightSync, fill_engine
 
 PROMPTS, GROUP_SIZE, MAX_TOKENS = 16, 8, 64
 STEPS = 8  # of the short run; the first warms caches and does not count
 
 
 def rollout_ratio(model_dir: Path, rounds: int) -> dict[str, float]:
-    """Tokens per second of `RolloutEngine.generate` over those of vLLM's own generate, both of the same requests."""
+    """Tokens per second of `sample_all` over those of vLLM's own generate, both of the same requests."""
     parallel = start(ParallelConfig())
     encoder = PromptEncoder.from_pretrained(model_dir, max_prompt_tokens=96)
     banned = encoder.banned_ids
     policy = Policy(model_dir, dtype="float32", seed=0, parallel=parallel, banned_ids=banned, temperature=1.0)
-    engine = RolloutEngine(
+    engine = VllmEngine(
         model_dir, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=0.25, max_num_seqs=128), dtype="float32", seed=0,
         max_prompt_tokens=96, banned_ids=banned, decode=encoder.decode,
         images=Features(policy.vision.features_for_engine), parallel=parallel,
+        fill=partial(fill_engine, policy, "copy"),
     )  # fmt: skip
     WeightSync(policy, engine, RolloutConfig(), parallel).run()
     prompts = [encoder.encode(question, "Answer.") for question in load_questions("train", PROMPTS, seed=0)]
     sampling = Sampling(samples=GROUP_SIZE, temperature=1.0, max_tokens=MAX_TOKENS, stream=("bench",))
-    requests, parameters = engine.requests(prompts, sampling)
+    requests, parameters = engine.inputs([sampling.request(prompt) for prompt in prompts])
     counts: dict[str, int] = {}
 
     def ours() -> None:
-        groups = engine.generate(prompts, sampling, policy_version=policy.version)
+        groups = sample_all(engine, prompts, sampling, policy_version=policy.version)
         counts["ours"] = sum(len(completion.token_ids) for group in groups for completion in group)
 
     def bare() -> None:

@@ -25,9 +25,9 @@ from srpo_fast.packing import make_packer
 from srpo_fast.parallel import Parallel, start
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.rollout import Features, RolloutEngine
+from srpo_fast.rollout import Features, VllmEngine
 from srpo_fast.rollout.vllm_touch_points import plain_linears
-from srpo_fast.weight_sync import WeightSync
+from srpo_fast.weight_sync import WeightSync, fill_engine
 
 
 class Bench:
@@ -39,7 +39,7 @@ class Bench:
         self.pack = make_packer(model_dir, self.encoder, OptimizerConfig(), parallel, train_vision=False)
         banned = self.encoder.banned_ids
         self.policy = Policy(model_dir, dtype=dtype, seed=0, parallel=parallel, banned_ids=banned, temperature=1.0)
-        self.engine = RolloutEngine(
+        self.engine = VllmEngine(
             model_dir, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=0.125, max_num_seqs=16), dtype=dtype, seed=0,
             max_prompt_tokens=256, banned_ids=banned, decode=self.encoder.decode,
             images=Features(self.policy.vision.features_for_engine), parallel=parallel,
@@ -48,7 +48,8 @@ class Bench:
         self.own = {name: parameter.data for name, parameter in self.parameters.items()}
         self.copying = WeightSync(self.policy, self.engine, RolloutConfig(), parallel)
         self.copying.run()
-        self.sharing = WeightSync(self.policy, self.engine, RolloutConfig(weights="alias"), parallel)
+        fill_engine(self.policy, "alias", self.parameters)
+        self.sharing = WeightSync(self.policy, self.engine, RolloutConfig(), parallel)
         self.sharing.run()
 
     def reload(self) -> float:
@@ -66,8 +67,7 @@ class Bench:
         return _seconds(self.copying.run)
 
     def alias(self) -> float:
-        for link in self.sharing.links:
-            self.parameters[link.name].data = link.target
+        fill_engine(self.policy, "alias", self.parameters)
         return _seconds(self.sharing.run)
 
     def difference(self) -> float:

@@ -19,7 +19,7 @@ from srpo_fast.packing import Packer
 from srpo_fast.parallel import Parallel, gather_from_ranks
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder, PromptTooLong
-from srpo_fast.rollout import RolloutEngine, Sampling
+from srpo_fast.rollout import RolloutEngine, Sampling, sample_all
 from srpo_fast.weight_sync import EngineMismatch
 
 SAMPLES, MAX_TOKENS = 4, 32  # completions a prompt, tokens a completion
@@ -64,7 +64,7 @@ def measure_agreement(
 ) -> Agreement:  # fmt: skip
     """Samples from every engine, whose weights have to be the policy's by now."""
     sampling = Sampling(samples=SAMPLES, temperature=1.0, max_tokens=max_tokens, stream=("agreement", policy.version))
-    groups = engine.generate(prompts, sampling, policy_version=policy.version)
+    groups = sample_all(engine, prompts, sampling, policy_version=policy.version)
     batch = pack([_sequence(p, c) for p, group in zip(prompts, groups, strict=True) for c in group])
     pairs = zip(batch.micro_batches, policy.logprobs(batch), strict=True)
     own = [logprobs.cpu() - m.rollout_logprobs for m, logprobs in pairs if logprobs is not None]

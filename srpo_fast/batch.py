@@ -6,6 +6,7 @@ Shape letters: P prompts, G group size, T packed tokens of a micro-batch, S sequ
 I images, D hidden size.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,24 @@ class Completion:
     def is_open(self, max_tokens: int) -> bool:
         """Whether sampling was ended before the completion was."""
         return not self.is_finished and len(self.token_ids) < max_tokens
+
+    def extended(
+        self, new_ids: Sequence[int], logprobs: Sequence[float], *, decode: Callable[[Sequence[int]], str],
+        is_finished: bool, policy_version: int,
+    ) -> "Completion":  # fmt: skip
+        """With the tokens that weights of policy_version sampled after it; itself where there are none."""
+        if not new_ids:
+            return self
+        token_ids = (*self.token_ids, *new_ids)
+        before = self.token_versions or (self.policy_version,) * len(self.token_ids)
+        return Completion(
+            token_ids=token_ids, rollout_logprobs=(*self.rollout_logprobs, *logprobs), text=decode(token_ids),
+            is_finished=is_finished, policy_version=policy_version,
+            token_versions=(*before, *(policy_version,) * len(new_ids)) if before else (),
+        )  # fmt: skip
+
+
+NOTHING = Completion(token_ids=(), rollout_logprobs=(), text="", is_finished=False, policy_version=-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,6 +72,7 @@ def rollout_sampling(config: Config, step: int) -> Sampling:
     return Sampling(
         samples=r.group_size, temperature=r.temperature, max_tokens=r.max_tokens,
         stream=(config.run.seed, "rollout", step), finish_share=r.finish_share if step + 1 < config.steps else 1.0,
+        sharing=r.sharing,
     )  # fmt: skip
 
 

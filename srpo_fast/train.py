@@ -39,10 +39,10 @@ from srpo_fast.quarantine import Quarantine
 from srpo_fast.reflection import cold_start
 from srpo_fast.reflection.policy_answers import examples_of_policy
 from srpo_fast.rewards.watch import RewardWatch
-from srpo_fast.rollout import Features, Progress, RolloutEngine, Sampling, require_device, sample_groups
+from srpo_fast.rollout import Features, Progress, Sampling, VllmEngine, require_device, sample_groups
 from srpo_fast.sequences import training_sequences
 from srpo_fast.sources import open_questions, resolve_model
-from srpo_fast.weight_sync import WeightSync
+from srpo_fast.weight_sync import WeightSync, fill_engine
 
 
 class Trainer:
@@ -75,11 +75,11 @@ class Trainer:
                 recompute=config.model.recompute, train_vision=config.model.train_vision,
             )  # fmt: skip
             bar.advance()
-            self.engine = RolloutEngine(
-                model_dir, config.rollout, dtype=config.model.dtype, seed=config.run.seed,
+            self.engine = VllmEngine(
+                model_dir, config.rollout, dtype=config.model.dtype, seed=config.run.seed, parallel=parallel,
                 max_prompt_tokens=config.data.max_prompt_tokens, banned_ids=self.encoder.banned_ids,
                 decode=self.encoder.decode, images=Features(self.policy.vision.features_for_engine),
-                parallel=parallel, lengths=self.prompts.lengths,
+                fill=partial(fill_engine, self.policy, config.rollout.weights), lengths=self.prompts.lengths,
             )  # fmt: skip
             self.weight_sync = WeightSync(self.policy, self.engine, config.rollout, parallel)
             self.weight_sync.run()

@@ -8,8 +8,8 @@ vision tower to the other stages' copies, which encode images for their engines.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -36,9 +36,27 @@ class Link:
 
     name: str  # of the engine's parameter
     target: Tensor  # in the engine, or in a copy of the vision tower
-    source: Tensor | None  # in the policy; None: another pipeline stage has it
+    source: Tensor | None  # in the policy, the target itself where they share it; None: another pipeline stage has it
     stage: int
-    is_whole: bool  # whether the shard fills the parameter
+
+
+@torch.no_grad()
+def fill_engine(policy: Policy, weights: Literal["copy", "alias"], parameters: Mapping[str, nn.Parameter]) -> None:
+    """What the policy has on this rank goes into an engine's parameters: its values, or its memory (`alias`).
+
+    For an engine that starts, before anything is captured that knows where they are. What is with other pipeline
+    stages is zero until the first sync; of what does not fit the plan will tell, on every rank.
+    """
+    sources = {engine_name(hf_names): source.data for hf_names, source in policy.shards()}
+    for name, parameter in parameters.items():
+        source = sources.get(name)
+        if source is None or source.dtype != parameter.dtype or not _fits(source.shape, parameter.shape):
+            parameter.data.zero_()
+        elif weights == "alias" and source.shape == parameter.shape:
+            parameter.data = source
+        else:
+            parameter.data[: len(source)].copy_(source)
+            parameter.data[len(source) :].zero_()
 
 
 class WeightSync:
@@ -49,12 +67,14 @@ class WeightSync:
     """
 
     def __init__(self, policy: Policy, engine: RolloutEngine, settings: RolloutConfig, parallel: Parallel) -> None:
-        """Raises EngineMismatch, on every rank, if the two are not the same model cut in the same way."""
+        """Parameters of the engine that share the policy's memory by now (fill_engine) are never copied.
+
+        Raises EngineMismatch, on every rank, if the two are not the same model cut in the same way.
+        """
         self._policy, self._engine, self._parallel = policy, engine, parallel
         self._parameters = engine.parameters() | policy.tower_parameters()
         self._sources = {engine_name(hf_names): parameter for hf_names, parameter in policy.shards()}
-        links = _agree(lambda: _links(self._sources, self._parameters, parallel), parallel)
-        self.links = [_shared(link, self._parameters) for link in links] if settings.weights == "alias" else links
+        self.links = _agree(lambda: _links(self._sources, self._parameters, parallel), parallel)
         self._copied = [link for link in self.links if link.source is not None and link.source is not link.target]
         self.bytes_copied = 0
         self._runs, self._check_every = 0, min(int(1 / settings.checked_share), len(self.links))
@@ -104,7 +124,8 @@ class WeightSync:
         sums = torch.stack([_checksum(link.target) for link in links])
         everyone = [torch.empty_like(sums) for _ in range(self._parallel.pp)]
         dist.all_gather(everyone, sums, group=self._policy.stage_group)
-        return [link.name for n, link in enumerate(links) if everyone[link.stage][n] != sums[n]]
+        mine, theirs = sums.tolist(), [stage.tolist() for stage in everyone]
+        return [link.name for n, link in enumerate(links) if theirs[link.stage][n] != mine[n]]
 
 
 def check_mismatch(mean_difference: float, bound: float, step: int) -> None:
@@ -137,21 +158,18 @@ def _link(
     if name not in parameters:
         raise EngineMismatch(f"the engine has no {name}, which the policy has; {_ADVICE}")
     whole = parameters[name].data
-    target = whole[: shape[0]]  # the engine may have padded its vocabulary
-    if target.shape != shape or (source is not None and source.dtype != whole.dtype):
+    target = whole[: shape[0]]
+    if not _fits(shape, whole.shape) or (source is not None and source.dtype != whole.dtype):
         ours = f"{shape} {whole.dtype if source is None else source.dtype}"
         raise EngineMismatch(f"the engine's {name} is {tuple(whole.shape)} {whole.dtype}, the policy's {ours}")
-    if source is not None and _is_at(target, source):  # the tower of the stage that trains it
+    if source is not None and _is_at(target, source):
         target = source
-    return Link(name=name, target=target, source=source, stage=stage, is_whole=shape == whole.shape)
+    return Link(name=name, target=target, source=source, stage=stage)
 
 
-def _shared(link: Link, parameters: Mapping[str, nn.Parameter]) -> Link:
-    """The engine's parameter becomes the policy's, where the policy has all of it on this rank."""
-    if link.source is None or not link.is_whole:
-        return link
-    parameters[link.name].data = link.source
-    return replace(link, target=link.source)
+def _fits(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    """Rows may be left over: the engine may have padded its vocabulary."""
+    return shape[0] <= whole[0] and shape[1:] == whole[1:]
 
 
 def _is_at(tensor: Tensor, other: Tensor) -> bool:

@@ -11,7 +11,7 @@ from srpo_fast.config import AdvantageConfig
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy import Policy
 from srpo_fast.rollout import RolloutEngine, Sampling, sample_groups, vllm_touch_points
-from srpo_fast.rollout.partial import extend_groups
+from srpo_fast.rollout.group_growth import grow_groups
 from srpo_fast.sequences import training_sequences
 from tests.policy_case import packer
 
@@ -50,13 +50,11 @@ def largest_mismatch(
 
 
 def extend(engine: RolloutEngine, groups: list[Group], how: Sampling) -> list[Group]:
-    """The groups as one call leaves them."""
-    whole: list[int] = []
-    found = extend_groups(
-        engine, groups, how, policy_version=engine.policy_version, done=lambda place, _: whole.append(place)
-    )
-    assert sorted(whole) == [g for g, cs in enumerate(found) if not any(c.is_open(MAX_TOKENS) for c in cs)]
-    return [replace(group, completions=completions) for group, completions in zip(groups, found, strict=True)]
+    """The groups as one call leaves them; whole ones come first."""
+    found = dict(grow_groups(engine, groups, how, policy_version=engine.policy_version))
+    is_open = [any(c.is_open(how.max_tokens) for c in completions) for completions in found.values()]
+    assert is_open == sorted(is_open)
+    return [replace(group, completions=found[place]) for place, group in enumerate(groups)]
 
 
 def cut_off(group: Group, length: int) -> Group:

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,7 +18,7 @@ from srpo_fast.config import ParallelConfig, RewardConfig, RolloutConfig
 from srpo_fast.grading.grader import Grader
 from srpo_fast.parallel import Parallel, gather_from_ranks, start, stop
 from srpo_fast.rewards.scoring import make_scorer
-from srpo_fast.rollout import Pixels, RolloutEngine, Sampling, sample_groups
+from srpo_fast.rollout import Pixels, Sampling, VllmEngine, sample_groups
 from tests.policy_case import SYSTEM, make_question, open_encoder
 from tests.test_rollout_sharing import make_completions
 
@@ -29,7 +30,7 @@ class Case:
         encoder = open_encoder(model_dir)
         self.parallel = parallel
         self.prompts = [encoder.encode(make_question(f"{n}", f"What is {n} + 4?"), SYSTEM) for n in range(PROMPTS)]
-        self.engine = RolloutEngine(
+        self.engine = VllmEngine(
             model_dir, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=0.0625, max_num_seqs=8), dtype="float32",
             seed=0, max_prompt_tokens=96, banned_ids=encoder.banned_ids, decode=encoder.decode, images=Pixels(),
             parallel=parallel,
@@ -42,10 +43,11 @@ class Case:
         )
         self.sampling = Sampling(samples=SAMPLES, temperature=1.0, max_tokens=MAX_TOKENS, stream=("sharing",))
 
-    def sample(self, prompts: list[Prompt]) -> list[Group]:
+    def sample(self, prompts: list[Prompt], **how: Any) -> list[Group]:
         return sample_groups(
-            self.engine, prompts, self.sampling, self.format.score, policy_version=0, parallel=self.parallel
-        )
+            self.engine, prompts, replace(self.sampling, **how), self.format.score, policy_version=0,
+            parallel=self.parallel,
+        )  # fmt: skip
 
     def expect(self, lengths: list[int]) -> None:
         for prompt, length in zip(self.prompts, lengths, strict=True):
@@ -61,9 +63,8 @@ class Case:
             return self.format.score(groups)
 
         def generate(*args: Any, **kwargs: Any) -> Any:
-            found = RolloutEngine.generate(self.engine, *args, **kwargs)
+            yield from VllmEngine.generate(self.engine, *args, **kwargs)
             ends.append(time.perf_counter())
-            return found
 
         with patch.object(self.engine, "generate", generate):
             sample_groups(self.engine, self.prompts, self.sampling, score, policy_version=0, parallel=self.parallel)
@@ -97,10 +98,17 @@ def main(model_dir: Path, function: str) -> None:
     balanced = told(case.sample(case.prompts))
     case.expect([1000] + [1] * (PROMPTS - 1))
     lopsided = told(case.sample(case.prompts))
+    on_demand = told(case.sample(case.prompts, sharing="on_demand"))
+    in_part = case.sample(case.prompts, sharing="on_demand", finish_share=0.5)
     found = {
-        "dealt": dealt, "balanced": balanced, "lopsided": lopsided, "refused": refused(case),
+        "dealt": dealt,
+        "balanced": balanced,
+        "lopsided": lopsided,
+        "on_demand": on_demand,
+        "is_whole": [bool(group.scores) for group in in_part],
+        "refused": refused(case),
         "scored_while_sampling": case.scored_while_sampling(),
-    }  # fmt: skip
+    }
     everyone = gather_from_ranks(found, parallel)
     if parallel.is_main:
         print(json.dumps(everyone), flush=True)

@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import is_tensor
@@ -12,11 +13,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from srpo_fast.agreement import measure_agreement
+from srpo_fast.batch import Completion, Prompt, Score
 from srpo_fast.config import LossConfig, ParallelConfig, RolloutConfig
 from srpo_fast.loss import objective_of, srpo_loss
 from srpo_fast.parallel import Parallel, gather_from_ranks, start, stop
-from srpo_fast.rollout import Features, RolloutEngine
-from srpo_fast.weight_sync import EngineMismatch, WeightSync
+from srpo_fast.rollout import Features, Sampling, VllmEngine, sample_groups
+from srpo_fast.weight_sync import EngineMismatch, WeightSync, fill_engine
 from tests.policy_case import OPTIMIZER, QUESTIONS, SYSTEM, make_sequences, open_encoder, open_policy, packer
 
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -38,10 +40,11 @@ class Case:
         self.policy.new_optimizer(OPTIMIZER)
         self.prompts = [encoder.encode(question, SYSTEM) for question in QUESTIONS]
         self.batch = self.pack(make_sequences(model_dir))
-        self.engine = RolloutEngine(
+        self.engine = VllmEngine(
             model_dir, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=0.0625, max_num_seqs=32), dtype="float32",
             seed=0, max_prompt_tokens=96, banned_ids=encoder.banned_ids, decode=encoder.decode,
             images=Features(self.policy.vision.features_for_engine), parallel=parallel,
+            fill=partial(fill_engine, self.policy, "alias"),
         )  # fmt: skip
 
     def update(self) -> None:
@@ -95,6 +98,18 @@ def of_mode(case: Case, sync: WeightSync) -> dict[str, Any]:
     }
 
 
+def sampled(case: Case, sharing: Literal["by_length", "on_demand"]) -> list[list[tuple[int, ...]]]:
+    """The tokens of groups that the engines share."""
+    how = Sampling(samples=2, temperature=1.0, max_tokens=8, stream=("ranks",), sharing=sharing)
+    version, parallel = case.policy.version, case.parallel
+    groups = sample_groups(case.engine, case.prompts, how, no_scores, policy_version=version, parallel=parallel)
+    return [[completion.token_ids for completion in group.completions] for group in groups]
+
+
+def no_scores(groups: Sequence[tuple[Prompt, Sequence[Completion]]]) -> list[tuple[Score, ...]]:
+    return [() for _ in groups]
+
+
 def sabotaged(case: Case, sync: WeightSync) -> str:
     """What a sync says on every rank when one of the engine's parameters is changed behind its back on the last.
 
@@ -115,18 +130,25 @@ def sabotaged(case: Case, sync: WeightSync) -> str:
 def main(model_dir: Path, layout: str, train_vision: bool) -> None:
     parallel = start(ParallelConfig(**LAYOUTS[layout]))
     case = Case(model_dir, parallel, train_vision)
+    alias = WeightSync(case.policy, case.engine, RolloutConfig(), parallel)
+    alias.run()
+    shared = {"start": case.mismatch(), "alias": of_mode(case, alias)}
+    for parameter in case.engine.parameters().values():
+        parameter.data = torch.zeros_like(parameter)
     copy = WeightSync(case.policy, case.engine, RolloutConfig(), parallel)
     copy.run()
+    by_length = sampled(case, "by_length")
     shards = [tensor for (name, *_), tensor in case.policy.shards() if not name.startswith("visual.")]
     found: dict[str, Any] = {
         "policy_bytes": sum(shard.nbytes for shard in shards),
         "largest_shard": max(gather_from_ranks(max(shard.nbytes for shard in shards), parallel)),
-        "start": case.mismatch(),
+        **shared,
+        "by_length": by_length,
+        "on_demand": sampled(case, "on_demand"),
         "copy": of_mode(case, copy),
         "largest_allocation": largest_allocation(copy.run),
         "sabotaged": sabotaged(case, copy),
         "unsynced": case.mismatch_unsynced(),
-        "alias": of_mode(case, WeightSync(case.policy, case.engine, RolloutConfig(weights="alias"), parallel)),
     }
     everyone = gather_from_ranks(found, parallel)
     if parallel.is_main:

@@ -6,6 +6,7 @@ The engine lives until the session ends: closing it takes the default process gr
 import gc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -19,15 +20,17 @@ from srpo_fast.prompts import PromptEncoder
 from srpo_fast.rollout import (
     Features,
     PhaseError,
-    RolloutEngine,
     Sampling,
     StaleEngine,
+    VllmEngine,
+    sample_all,
     sample_groups,
+    sample_stream,
     vllm_touch_points,
 )
-from srpo_fast.rollout.partial import begin, extend_groups
+from srpo_fast.rollout.group_growth import begin
 from srpo_fast.rollout.phases import TwoPhases
-from srpo_fast.weight_sync import EngineMismatch, WeightSync
+from srpo_fast.weight_sync import EngineMismatch, WeightSync, fill_engine
 from tests.policy_case import OPTIMIZER, QUESTIONS, SYSTEM, make_sequences, open_encoder, open_policy, packer, perturb
 from tests.rollout_case import (
     MAX_TOKENS,
@@ -58,12 +61,13 @@ def process_before() -> Callable[[int], None]:
 
 
 @pytest.fixture(scope="session")
-def engine(one_process, untrained_model, encoder, policy, process_before) -> Iterator[RolloutEngine]:
+def engine(one_process, untrained_model, encoder, policy, process_before) -> Iterator[VllmEngine]:
     rng_state = torch.get_rng_state()
-    engine = RolloutEngine(
+    engine = VllmEngine(
         untrained_model, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=0.0625, max_num_seqs=64), dtype="float32",
         seed=0, max_prompt_tokens=96, banned_ids=encoder.banned_ids, decode=encoder.decode,
         images=Features(policy.vision.features_for_engine), parallel=one_process,
+        fill=partial(fill_engine, policy, "copy"),
     )  # fmt: skip
     assert torch.equal(torch.get_rng_state(), rng_state)
     WeightSync(policy, engine, RolloutConfig(), one_process).run()
@@ -85,14 +89,14 @@ def test_a_sync_brings_new_weights_and_forgets_what_the_old_ones_cached(
     policy, engine, prompts, untrained_model, one_process
 ):
     sync = WeightSync(policy, engine, RolloutConfig(), one_process)
-    before = tokens(engine.generate(prompts, sampling(1, 0.0), policy_version=policy.version))
+    before = tokens(sample_all(engine, prompts, sampling(1, 0.0), policy_version=policy.version))
     for seed in (1, 2):
         perturb(policy, 0.02, seed)
         policy.version += 1
         # the prompts' keys, values and image features of the old weights are in the engine's caches
         sync.run()
         assert largest_mismatch(policy, engine, prompts, untrained_model, one_process) <= 1e-5
-    assert tokens(engine.generate(prompts, sampling(1, 0.0), policy_version=policy.version)) != before
+    assert tokens(sample_all(engine, prompts, sampling(1, 0.0), policy_version=policy.version)) != before
 
 
 def test_unsynced_weights_are_noticed(policy, engine, prompts, untrained_model, one_process):
@@ -106,15 +110,15 @@ def test_unsynced_weights_are_noticed(policy, engine, prompts, untrained_model, 
 
 def test_a_stale_engine_refuses_to_sample(policy, engine, prompts):
     with pytest.raises(StaleEngine, match=f"holds policy version {policy.version}, asked for {policy.version + 1}"):
-        engine.generate(prompts, sampling(), policy_version=policy.version + 1)
+        sample_all(engine, prompts, sampling(), policy_version=policy.version + 1)
 
 
 def test_the_same_stream_draws_the_same_tokens_in_whatever_company(policy, engine, prompts):
-    together = tokens(engine.generate(prompts, sampling(), policy_version=policy.version))
-    again = tokens(engine.generate(prompts, sampling(), policy_version=policy.version))
+    together = tokens(sample_all(engine, prompts, sampling(), policy_version=policy.version))
+    again = tokens(sample_all(engine, prompts, sampling(), policy_version=policy.version))
     assert again == together
     for prompt, expected in zip(prompts, together, strict=True):
-        assert tokens(engine.generate([prompt], sampling(), policy_version=policy.version)) == [expected]
+        assert tokens(sample_all(engine, [prompt], sampling(), policy_version=policy.version)) == [expected]
 
 
 def test_every_run_step_prompt_and_sample_draws_its_own(policy, engine, encoder):
@@ -122,7 +126,7 @@ def test_every_run_step_prompt_and_sample_draws_its_own(policy, engine, encoder)
     renamed = [encoder.encode(q, SYSTEM) for q in (question, type(question)(**fields(question) | {"id": "other"}))]
     drawn: list[tuple[int, ...]] = []
     for stream in ((0, "rollout", 0), (0, "rollout", 1), (1, "rollout", 0), (0, "heldout", 0)):
-        for group in tokens(engine.generate(renamed, sampling(stream=stream), policy_version=policy.version)):
+        for group in tokens(sample_all(engine, renamed, sampling(stream=stream), policy_version=policy.version)):
             drawn += group
     assert len(drawn) == 4 * 2 * 4
     assert len(set(drawn)) == len(drawn)
@@ -134,7 +138,7 @@ def fields(question) -> dict[str, object]:
 
 def test_banned_tokens_are_never_sampled(policy, engine, encoder, prompts):
     """Of 384 tokens that are nearly equally likely, 5 are banned: among 3,000 draws, 40 would be."""
-    groups = engine.generate(prompts, sampling(samples=48), policy_version=policy.version)
+    groups = sample_all(engine, prompts, sampling(samples=48), policy_version=policy.version)
     drawn = [token for group in groups for completion in group for token in completion.token_ids]
     assert len(encoder.banned_ids) == 5
     assert len(drawn) > 2500
@@ -143,7 +147,7 @@ def test_banned_tokens_are_never_sampled(policy, engine, encoder, prompts):
 
 
 def test_a_completion_says_what_it_is(policy, engine, encoder, prompts):
-    for group in engine.generate(prompts, sampling(samples=32), policy_version=policy.version):
+    for group in sample_all(engine, prompts, sampling(samples=32), policy_version=policy.version):
         assert len(group) == 32
         for completion in group:
             assert len(completion.rollout_logprobs) == len(completion.token_ids) <= MAX_TOKENS
@@ -156,7 +160,7 @@ def test_a_completion_says_what_it_is(policy, engine, encoder, prompts):
 
 def test_greedy_completions_take_the_likeliest_token_whatever_the_stream(policy, engine, prompts):
     one, other = (
-        tokens(engine.generate(prompts, sampling(1, 0.0, stream), policy_version=policy.version))
+        tokens(sample_all(engine, prompts, sampling(1, 0.0, stream), policy_version=policy.version))
         for stream in ((0, "a"), (1, "b"))
     )
     assert one == other
@@ -192,12 +196,12 @@ def test_syncs_without_an_update_change_no_bit(policy, engine, prompts, untraine
     sync = WeightSync(policy, engine, RolloutConfig(), one_process)
     sync.run()
     before = {name: tensor.clone() for name, tensor in policy.hf_weights()}
-    said = engine.generate(prompts, sampling(), policy_version=policy.version)
+    said = sample_all(engine, prompts, sampling(), policy_version=policy.version)
     for _ in range(20):
         policy.forward_backward(batch, supervised_loss)
         policy.step(0.0)
         sync.run()
-        again = engine.generate(prompts, sampling(), policy_version=policy.version)
+        again = sample_all(engine, prompts, sampling(), policy_version=policy.version)
         assert [[(c.token_ids, c.rollout_logprobs) for c in group] for group in again] == [
             [(c.token_ids, c.rollout_logprobs) for c in group] for group in said
         ]
@@ -225,7 +229,8 @@ def test_an_engine_of_other_parameters_is_refused(policy, engine, one_process, m
 
 def test_an_engine_that_shares_its_weights_notices_when_they_move(policy, engine, prompts, one_process):
     own = {name: parameter.data for name, parameter in engine.parameters().items()}
-    sync = WeightSync(policy, engine, RolloutConfig(weights="alias"), one_process)
+    fill_engine(policy, "alias", engine.parameters())
+    sync = WeightSync(policy, engine, RolloutConfig(), one_process)
     sync.run()
     assert sync.bytes_copied == 0
     name = sync.links[0].name
@@ -237,7 +242,7 @@ def test_an_engine_that_shares_its_weights_notices_when_they_move(policy, engine
 
 
 def test_a_partial_call_begins_the_completions_that_a_whole_one_would_end(policy, engine, prompts):
-    whole = tokens(engine.generate(prompts, sampling(), policy_version=policy.version))
+    whole = tokens(sample_all(engine, prompts, sampling(), policy_version=policy.version))
     begun = [begin(prompt, 4) for prompt in prompts]
     assert tokens([g.completions for g in extend(engine, begun, sampling())]) == whole
     # four tokens before its end the first group takes the others no further than their fourth
@@ -293,7 +298,8 @@ def test_open_groups_come_back_without_scores_and_end_when_given_again(policy, e
 @pytest.mark.parametrize("mode", ["copy", "alias"])
 def test_a_policy_whose_weights_went_elsewhere_is_noticed(policy, engine, one_process, mode):
     own = {name: parameter.data for name, parameter in engine.parameters().items()}
-    sync = WeightSync(policy, engine, RolloutConfig(weights=mode), one_process)
+    fill_engine(policy, mode, engine.parameters())
+    sync = WeightSync(policy, engine, RolloutConfig(), one_process)
     parameter = next(policy.language_model.parameters())
     before = parameter.data
     parameter.data = before.clone()
@@ -325,19 +331,19 @@ def test_samples_are_the_same_before_and_after_the_cache_slept(policy, engine, p
     assert pages.size == pytest.approx(0.0625 * 2**30, rel=0.01)
     sync = WeightSync(policy, engine, RolloutConfig(), one_process)
     few, version = replace(sampling(samples=2), max_tokens=8), policy.version
-    said = engine.generate(prompts, few, policy_version=version)
-    begun, ended = [begin(prompt, 2) for prompt in prompts], lambda *_: None
+    said = sample_all(engine, prompts, few, policy_version=version)
+    begun = [begin(prompt, 2) for prompt in prompts]
     one = replace(few, samples=1)
-    streamed = [completion for _, completion in engine.stream(prompts[:1], one, ahead=1)]
+    streamed = [completion for _, completion in sample_stream(engine, prompts[:1], one, ahead=1)]
     ways = {
-        "whole": lambda: engine.generate(prompts, few, policy_version=version) == said,
-        "in parts": lambda: extend_groups(engine, begun, few, policy_version=version, done=ended) == said,
-        "as a stream": lambda: [c for _, c in engine.stream(prompts[:1], one, ahead=1)] == streamed,
+        "whole": lambda: sample_all(engine, prompts, few, policy_version=version) == said,
+        "in parts": lambda: [g.completions for g in extend(engine, begun, replace(few, finish_share=0.99))] == said,
+        "as a stream": lambda: [c for _, c in sample_stream(engine, prompts[:1], one, ahead=1)] == streamed,
     }
     for way, is_same in ways.items():
         engine.phases.begin_training()
         assert pages.mapped == 0
-        assert engine.generate([], few, policy_version=version) == []
+        assert sample_all(engine, [], few, policy_version=version) == []
         sync.run()  # while the cache sleeps
         assert pages.mapped == 0
         assert is_same(), way
@@ -348,8 +354,7 @@ def test_samples_are_the_same_before_and_after_the_cache_slept(policy, engine, p
 
 
 def test_requests_under_way_keep_the_cache(engine, prompts, pages):
-    requests, parameters = engine.requests(prompts[:1], replace(sampling(samples=1), max_tokens=2))
-    engine.llm.enqueue(requests, parameters, use_tqdm=False)
+    engine.llm.enqueue(*engine.inputs([replace(sampling(samples=1), max_tokens=2).request(prompts[0])]), use_tqdm=False)
     with pytest.raises(PhaseError, match="requests under way"):
         engine.phases.begin_training()
     assert pages.mapped == pages.size

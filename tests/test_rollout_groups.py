@@ -28,7 +28,7 @@ def found(untrained_model, tmp_path_factory: pytest.TempPathFactory) -> list[dic
 
 def test_completions_and_scores_do_not_depend_on_who_samples_them(found):
     one, other = found
-    for way in ("dealt", "balanced", "lopsided"):
+    for way in ("dealt", "balanced", "lopsided", "on_demand"):
         assert one[way] == other[way]  # every rank holds the same
         for what in ("tokens", "scores"):
             assert one[way][what] == one["dealt"][what], (way, what)
@@ -45,6 +45,12 @@ def test_engines_get_equal_work_by_what_is_expected_of_the_prompts(found):
     assert engines["dealt"] == [0, 1] * 8
     assert engines["balanced"][::2].count(0) == engines["balanced"][1::2].count(0) == 4
     assert engines["lopsided"] == [0] + [1] * 15
+
+
+def test_engines_that_take_on_demand_may_end_a_step_early_too(found):
+    one, other = (rank["is_whole"] for rank in found)
+    assert one == other
+    assert 2 <= sum(one) < 16  # each engine ends one at least, and all are begun before any is left
 
 
 def test_ranks_that_ask_for_different_things_are_told_before_they_do(found):

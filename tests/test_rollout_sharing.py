@@ -2,9 +2,14 @@
 
 from dataclasses import replace
 
+import torch
+import torch.distributed as dist
+
 from srpo_fast.batch import Completion, Question
 from srpo_fast.expected_lengths import ExpectedLengths
-from srpo_fast.rollout.sharing import share_out
+from srpo_fast.parallel import Parallel
+from srpo_fast.rollout import vllm_touch_points
+from srpo_fast.rollout.sharing import OnDemand, share_out
 from tests.prompt_case import bare_prompt
 
 
@@ -24,6 +29,26 @@ def test_every_prompt_is_given_once_also_when_engines_are_left_without_one():
     assert share_out([5, 1, 3, 3, 8, 2, 2], 1) == [[4, 0, 2, 3, 5, 6, 1]]
     assert share_out([1, 2], 3) == [[1], [0], []]
     assert share_out([], 2) == [[], []]
+
+
+def test_engines_take_what_the_others_left_and_all_ranks_of_one_the_same(monkeypatch):
+    told: list[int] = []  # what the first rank of an engine told the other
+    tell = {True: lambda number: told.append(number) or number, False: lambda _: told.pop(0)}
+    store = dist.HashStore()
+    monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: store)
+    for places in ([4, 2, 0, 1, 3], [7]):  # two calls, of which the second begins anew
+        ranks = [_rank(number) for number in range(4)]
+        taken = [iter(OnDemand(places, rank)) for rank in ranks]
+        found: dict[int, list[int]] = {0: [], 1: []}
+        for engine in (0, 0, 1, 0, 1, 1, 0):
+            for rank in ranks[2 * engine : 2 * engine + 2]:
+                monkeypatch.setattr(vllm_touch_points, "of_first_rank", tell[rank.tp_rank == 0])
+                found[rank.rank % 2].append(next(taken[rank.rank], -1))
+        assert found[0] == found[1] == places + [-1] * (7 - len(places))
+
+
+def _rank(number: int) -> Parallel:
+    return Parallel(rank=number, world=4, tp=2, pp=1, device=torch.device("cpu"))
 
 
 def test_without_knowledge_prompts_are_dealt_round():

@@ -12,7 +12,7 @@ class RolloutConfig(Section):
     temperature: float = Field(default=1.0, gt=0.0)
     max_tokens: Positive = 2048
     max_num_seqs: Positive = 256
-    weights: Literal["copy", "alias"] = "copy"  # alias: the engine's parameters are the policy's; no graphs
+    weights: Literal["copy", "alias"] = "copy"  # alias: the engine's parameters are the policy's memory
     # of the engine's parameters, compared bit by bit with the policy's after a sync, in turn; after the first all are
     checked_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1 / 16
     kv_cache_gib: float = Field(default=4.0, gt=0.0)  # GiB of KV cache a rank
@@ -22,6 +22,10 @@ class RolloutConfig(Section):
     # a step stops sampling when this share of its completions is done, and the next one goes on with the others.
     # 1: every step ends its own
     finish_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    # by_length: each engine is dealt prompts that are as long in sum, by what was learned of them. on_demand: engines
+    # take the longest that is left as they have room, so a wrong guess leaves none idle; worth it where a step has more
+    # completions than max_num_seqs x engines. Who samples what is then a matter of time: no run repeats bit by bit
+    sharing: Literal["by_length", "on_demand"] = "by_length"
     refill_rounds: Annotated[int, Field(ge=0)] = 0  # of further prompts when the filter left less than prompts_per_step
 
 

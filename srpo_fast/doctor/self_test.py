@@ -1,6 +1,7 @@
 """Do engine and policy agree on this machine? The same check that every run makes before its first step."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from srpo_fast.agreement import LIMITS, MAX_TOKENS, make_prompts, measure_agreement
@@ -12,8 +13,8 @@ from srpo_fast.packing import make_packer
 from srpo_fast.parallel import start
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.rollout import Features, RolloutEngine
-from srpo_fast.weight_sync import WeightSync
+from srpo_fast.rollout import Features, VllmEngine
+from srpo_fast.weight_sync import WeightSync, fill_engine
 
 MAX_PROMPT_TOKENS = 1024
 
@@ -31,10 +32,11 @@ def check_agreement(model: Path | None, dtype: str, kv_cache_gib: float) -> list
         parallel = start(ParallelConfig())
         encoder = PromptEncoder.from_pretrained(model, MAX_PROMPT_TOKENS)
         policy = Policy(model, dtype=dtype, seed=0, parallel=parallel, banned_ids=encoder.banned_ids, temperature=1.0)
-        engine = RolloutEngine(
+        engine = VllmEngine(
             model, RolloutConfig(max_tokens=MAX_TOKENS, kv_cache_gib=kv_cache_gib, max_num_seqs=16), dtype=dtype,
             seed=0, max_prompt_tokens=MAX_PROMPT_TOKENS, banned_ids=encoder.banned_ids, decode=encoder.decode,
             images=Features(policy.vision.features_for_engine), parallel=parallel,
+            fill=partial(fill_engine, policy, "copy"),
         )  # fmt: skip
         WeightSync(policy, engine, RolloutConfig(), parallel).run()
         pack = make_packer(model, encoder, OptimizerConfig(), parallel, train_vision=False)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from srpo_fast.config import Config, UserError
 from srpo_fast.model_shape import VisionShape
 
-EAGER_DECODE_OVERHEAD_MS = 10.0  # assumed: some 300 launches a decode step, at 30 us each from Python
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assumptions:
@@ -48,8 +46,6 @@ def assume(config: Config, vision: VisionShape, overrides: list[str], *, is_cpu:
         "completion_tokens": config.rollout.max_tokens / 2,
         "image_tokens": min(max_image_tokens(config, vision) / 2, prompt),
     }
-    if config.rollout.weights == "alias":  # the engine has no CUDA graphs
-        values |= {"engine_graphs_gib": 0.0, "decode_overhead_ms": EAGER_DECODE_OVERHEAD_MS}
     if is_cpu:  # neither CUDA nor its caching allocator; 0.8 GiB was measured for a process with engine and policy
         values |= {"outside_gib": 0.8, "engine_graphs_gib": 0.0, "fragmentation_share": 0.0, "host_process_gib": 0.0}
     return Assumptions(**values | dict(_parse(override) for override in overrides))

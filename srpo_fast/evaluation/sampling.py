@@ -17,7 +17,7 @@ from srpo_fast.evaluation.directory import Said
 from srpo_fast.images import load_image, resize_once
 from srpo_fast.parallel import start, stop
 from srpo_fast.prompts import PromptEncoder
-from srpo_fast.rollout import Pixels, RolloutEngine, Sampling
+from srpo_fast.rollout import Pixels, RolloutEngine, Sampling, VllmEngine, sample_stream
 
 LONGEST_PROMPT = 16_384  # tokens: seven images of the largest size and their question
 SHORTEST_PROMPT = 64
@@ -63,7 +63,7 @@ def ask(
     yield from _taken(unasked)
     if first is not None:
         sampling = Sampling(samples=1, temperature=0.0, max_tokens=max_tokens, stream=STREAM)
-        for prompt, completion in engine().stream(chain([first], prompts), sampling, ahead):
+        for prompt, completion in sample_stream(engine(), chain([first], prompts), sampling, ahead):
             yield Said(
                 id=prompt.question.id,
                 text=completion.text,
@@ -123,7 +123,7 @@ class Sampler:
 
     def _start(self) -> RolloutEngine:
         rollout = self._config.rollout.model_copy(update={"max_tokens": self._max_tokens})
-        return RolloutEngine(
+        return VllmEngine(
             self._model_dir, rollout, dtype=self._config.model.dtype, seed=self._config.run.seed,
             max_prompt_tokens=self._max_prompt_tokens, banned_ids=self._encoder.banned_ids,
             decode=self._encoder.decode, images=Pixels(), parallel=start(ParallelConfig()),

@@ -17,7 +17,7 @@ from srpo_fast.prompts import PromptEncoder
 from srpo_fast.reflection.opening import open_stage_1
 from srpo_fast.reflection.records import FirstAnswer, Rejection, Step, asked
 from srpo_fast.reflection.stage import write_examples
-from srpo_fast.rollout import Pixels, RolloutEngine, Sampling, sample_groups
+from srpo_fast.rollout import Pixels, Sampling, VllmEngine, sample_groups
 from srpo_fast.sources import resolve_model
 
 ROUND = 8  # times the sequences that all engines hold at once: sampled together, and lost together by a kill
@@ -100,7 +100,7 @@ class EngineAnswerer:
         encoder = PromptEncoder.from_pretrained(model_dir, config.data.max_prompt_tokens)
         grader = Grader(config.reward)
         answer_format = one_answer_format(config, encoder, grader)
-        engine = RolloutEngine(
+        engine = VllmEngine(
             model_dir, config.rollout, dtype=config.model.dtype, seed=config.run.seed,
             max_prompt_tokens=config.data.max_prompt_tokens, banned_ids=encoder.banned_ids, decode=encoder.decode,
             images=Pixels(), parallel=parallel,

@@ -55,6 +55,7 @@ class ChatEngine:
                 max_model_len=settings.max_prompt_tokens + settings.max_tokens,
                 max_num_seqs=settings.max_num_seqs,
                 kv_cache_memory_bytes=int(settings.kv_cache_gib * 2**30),
+                gpu_memory_utilization=0.01,  # all that is left of its meaning: what has to be free now
                 limit_mm_per_prompt={"image": MAX_IMAGES, "video": 0},
                 generation_config="vllm",
                 # blanks without end are valid JSON too; on a request vLLM ignores this flag

@@ -6,13 +6,13 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
 import srpo_fast.torchvision_shim  # noqa: F401
-from srpo_fast import deadline
 from srpo_fast.pinned import VLLM_VERSION
 
 # on a CPU, vLLM's registration of custom operators makes torch say that Triton is absent
@@ -42,6 +42,14 @@ def unchanged_process() -> Iterator[None]:
         torch.set_num_threads = set_num_threads
         torch.set_rng_state(rng_state)
         gc.unfreeze()
+
+
+def stay_on_this_stream() -> None:
+    """On CUDA vLLM makes a stream for good, unless it was told of one; the policy's work is on ours (parallel.py)."""
+    if torch.cuda.is_available():
+        stream = torch.cuda.current_stream()
+        assert stream != torch.cuda.default_stream(), "graphs cannot be captured on the default stream"
+        torch.cuda.set_stream(stream)  # vLLM's own set_stream by now, which remembers
 
 
 def inspect_models_in_process() -> None:
@@ -76,6 +84,25 @@ def share_memory_within_the_run() -> None:
     run = f"{os.environ.get('TORCHELASTIC_RUN_ID', os.getpid())}-{os.environ.get('MASTER_PORT', '')}"
     make = _CPUSHMDistributed.make_group_name
     _CPUSHMDistributed.make_group_name = staticmethod(lambda group: f"/{run}{make(group).replace('/', '')}")
+
+
+FILLED = "dummy"  # vLLM's load_format of an engine that weights_by fills
+
+
+@contextmanager
+def weights_by(fill: Callable[[dict[str, torch.Tensor]], object]) -> Iterator[None]:
+    """An engine that starts inside reads no weights: its parameters are made, then given to `fill`, then captured.
+
+    vLLM's "dummy" format does all else that a load does, and would make the weights up.
+    """
+    from vllm.model_executor.model_loader.dummy_loader import DummyModelLoader
+
+    make_up = DummyModelLoader.load_weights
+    DummyModelLoader.load_weights = lambda self, model, model_config: fill(dict(model.named_parameters()))
+    try:
+        yield
+    finally:
+        DummyModelLoader.load_weights = make_up
 
 
 @contextmanager
@@ -143,39 +170,33 @@ def parameters_of(llm: Any) -> dict[str, torch.Tensor]:
     return parameters
 
 
+def of_first_rank(number: int) -> int:
+    """What the first rank of this engine passes, on all its ranks, which call together."""
+    from vllm.distributed import get_tp_group
+
+    return get_tp_group().broadcast_object(number)
+
+
 def output_name(request_id: str) -> str:
     """How vLLM names a request in its output; inside it is called that and eight random characters."""
     return request_id.partition("-")[0]
 
 
-@contextmanager
-def each_finished(
-    llm: Any, tell: Callable[[int, Any], object], cut: Callable[[int, list[int], Any], object] | None = None,
-    is_enough: Callable[[], bool] = lambda: False,
-) -> Iterator[None]:  # fmt: skip
-    """Around one `generate`: tells of every request that is done, by its place in the call, with vLLM's output.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """A completion under way, with the fields of vLLM's CompletionOutput that we read."""
 
-    When it is enough the others are ended: `cut` is given each one's place, tokens so far, and vLLM's log-probs.
-    """
-    engine, first = llm.llm_engine, llm.request_counter.counter
-    step = engine.step
+    token_ids: list[int]
+    logprobs: Any
+    finish_reason: str | None = None
 
-    def telling() -> list[Any]:
-        outputs = step()
-        deadline.progress()
-        for output in outputs:
-            if output.finished:
-                tell(int(output.request_id) - first, output)
-        if cut is not None and is_enough():
-            states = list(engine.output_processor.request_states.values())
-            for state in states:
-                tokens = list(state.detokenizer.output_token_ids)
-                cut(int(state.external_req_id) - first, tokens, state.logprobs_processor.logprobs)
-            engine.abort_request([state.request_id for state in states], internal=True)
-        return outputs
 
-    engine.step = telling
-    try:
-        yield
-    finally:
-        del engine.step  # the method of the class is found again
+def cut_short(llm: Any) -> list[tuple[str, Unfinished]]:
+    """Ends every request under way, of one sample each; their names in the output, and the tokens that they have."""
+    states = list(llm.llm_engine.output_processor.request_states.values())
+    cut = []
+    for state in states:
+        token_ids = list(state.detokenizer.output_token_ids)
+        cut.append((state.external_req_id, Unfinished(token_ids=token_ids, logprobs=state.logprobs_processor.logprobs)))
+    llm.llm_engine.abort_request([state.request_id for state in states], internal=True)
+    return cut
