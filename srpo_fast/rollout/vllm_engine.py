@@ -75,6 +75,8 @@ class VllmEngine:
                 gpu_memory_utilization=0.01,
                 enable_sleep_mode=settings.kv_cache == "sleeps",
                 block_size=BLOCK,
+                # logits are fp32, as the policy's; a CPU would convert the head's weight for each token
+                hf_overrides={} if parallel.device.type == "cpu" else {"head_dtype": "float32"},
                 logprobs_mode="processed_logprobs",  # of the distribution really sampled from
                 generation_config="vllm",  # ours alone decide, not the directory's sampling defaults
                 use_tqdm_on_load=False,
