@@ -4,7 +4,6 @@ The first two take turns in one process, on the same prompts, seeds and sampling
 short run of the embedded config. The last line of stdout is one JSON document.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -19,7 +18,7 @@ import srpo_fast  # noqa: F401 - sets the environment before torch and vLLM are 
 
 # isort: split
 from benchmarks.machine import machine
-from benchmarks.options import LEAST_ROUNDS, at_least
+from benchmarks.options import LEAST_ROUNDS, at_least, in_one_line
 from benchmarks.timing import Spread
 from srpo_fast.config import ParallelConfig, RolloutConfig
 from srpo_fast.embedded.model import write_untrained_model
@@ -28,6 +27,7 @@ from srpo_fast.parallel import start
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.rollout import Features, RolloutEngine, Sampling
+from srpo_fast.user_error import CommandParser
 from srpo_fast.weight_sync import WeightSync
 
 PROMPTS, GROUP_SIZE, MAX_TOKENS = 16, 8, 64
@@ -94,7 +94,7 @@ def seconds_by_phase(ranks: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = CommandParser(prog="srpo bench loop", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON document")
     parser.add_argument("--rounds", type=at_least(LEAST_ROUNDS), default=11)
     parser.add_argument("--ranks", type=at_least(1), default=2, help="of the short run")
@@ -111,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

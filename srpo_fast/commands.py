@@ -13,6 +13,7 @@ from srpo_fast.config import UserError, add_config_arguments, load_config
 from srpo_fast.doctor.command import doctor
 from srpo_fast.evaluation.command import add_eval_options, evaluate
 from srpo_fast.inspection.command import add_data_commands
+from srpo_fast.user_error import CommandParser
 
 _SUBJECTS = "the head and its operations; the weight sync; rollouts and a step's seconds"
 
@@ -158,7 +159,7 @@ def _sources_of(module: Path) -> tuple[Path, ...]:
 
 
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(prog="srpo", description="SRPO for Qwen2.5-VL")
+    root = CommandParser(prog="srpo", description="SRPO for Qwen2.5-VL")
     commands = root.add_subparsers(required=True, metavar="command")
 
     command = commands.add_parser("train", help=train.__doc__)

@@ -186,4 +186,24 @@ def test_what_is_no_override_behind_options_is_not_recognized(stray, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["estimate", "configs/qwen2_5_vl_7b.yaml", "--gpus", "8", stray])
     assert ended.value.code == 2
-    assert f"unrecognized arguments: {stray}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: unrecognized arguments: {stray}; `srpo --help` says")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["estimate", "F.yaml"], "error: the following arguments are required: --gpus; `srpo estimate --help` says"),
+        (["data", "check"], "error: the following arguments are required: "),
+        (["doctor", "--dtype", "int8"], "error: argument --dtype: invalid choice: 'int8' "),
+        (["trian"], "error: argument command: invalid choice: 'trian' "),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_is_one_line(words, says, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(says)
+    assert said.count("\n") == 1
