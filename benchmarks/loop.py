@@ -5,9 +5,6 @@ short run of the embedded config. The last line of stdout is one JSON document.
 """
 
 import json
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +16,7 @@ import srpo_fast  # noqa: F401 - sets the environment before torch and vLLM are 
 # isort: split
 from benchmarks.machine import machine
 from benchmarks.options import LEAST_ROUNDS, at_least, in_one_line
+from benchmarks.short_run import seconds_by_phase
 from benchmarks.timing import Spread
 from srpo_fast.config import ParallelConfig, RolloutConfig
 from srpo_fast.embedded.model import write_untrained_model
@@ -31,7 +29,6 @@ from srpo_fast.user_error import CommandParser
 from srpo_fast.weight_sync import WeightSync
 
 PROMPTS, GROUP_SIZE, MAX_TOKENS = 16, 8, 64
-STEPS = 8  # of the short run; the first warms caches and does not count
 
 
 def rollout_ratio(model_dir: Path, rounds: int) -> dict[str, float]:
@@ -76,21 +73,6 @@ def rollout_ratio(model_dir: Path, rounds: int) -> dict[str, float]:
         "bare_tokens_per_s": counts["bare"] / Spread.of(seconds[bare]).p50,
         "ratio_to_bare": Spread.of(ratios).p50,
     }
-
-
-def seconds_by_phase(ranks: int) -> dict[str, float]:
-    """Medians over the steps of a short embedded run without stage 1."""
-    Path("runs").mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir="runs", prefix="bench_loop_") as folder:  # beside the base policy
-        command = [
-            str(Path(sys.executable).with_name("srpo")), "train", "--ranks", str(ranks), f"run.dir={folder}",
-            f"steps={STEPS}", "reflection=null", "cold_start=null", "evaluation.questions=1", "evaluation.every=0",
-            "reward.max_flat_steps=null",
-        ]  # fmt: skip
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
-    names = [name for name in lines[-1] if name.startswith("time/")]
-    return {name: statistics.median(line.get(name, 0.0) for line in lines[1:]) for name in names}
 
 
 def main() -> None:

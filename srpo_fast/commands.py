@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,14 +129,14 @@ def bench(options: argparse.Namespace) -> int:
         raise UserError(
             f"{module} is not installed with the package: clone the sources, `make setup`, then run it there"
         )
-    # another process: nothing here imports benchmarks, and it must not have what suits a run on CPUs and no measurement
+    # a fresh process: nothing here imports benchmarks, and it must not have what suits a run on CPUs and no measurement
     environment = {k: v for k, v in os.environ.items() if k not in ("TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS")}
     places = [str(checkout), *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(places)
     # -P: not the user's folder, in which paths begin and which may hold a folder called benchmarks
     arguments = [sys.executable, "-P", "-m", module, *options.arguments]
-    code = subprocess.run(arguments, env=environment, check=False).returncode
-    return code if code >= 0 else 128 - code  # as a shell counts signals
+    # in the place of this process: a signal reaches what is to clean up
+    os.execve(sys.executable, arguments, environment)
 
 
 def _add_estimate_options(command: argparse.ArgumentParser) -> None:

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -142,18 +141,19 @@ def test_validate_names_everything_that_is_not_there(capsys):
     assert "model.path /nowhere/model, cold_start.data /nowhere/sft.json" in said
 
 
-def test_bench_hands_its_arguments_on_and_its_exit_code_back(monkeypatch):
+def test_bench_becomes_the_benchmark_and_hands_its_arguments_on(monkeypatch):
     calls = []
 
-    def run(arguments, **options):
-        assert "cwd" not in options  # paths begin in the user's folder
-        calls.append((arguments, Path(options["env"]["PYTHONPATH"].split(os.pathsep)[0])))
-        assert not {"TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS"} & options["env"].keys()
-        return SimpleNamespace(returncode=3)
+    def execve(program, arguments, environment):
+        calls.append((arguments, Path(environment["PYTHONPATH"].split(os.pathsep)[0])))
+        assert program == arguments[0]
+        assert not {"TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS"} & environment.keys()
+        raise SystemExit(3)  # it does not come back
 
-    monkeypatch.setattr(commands.subprocess, "run", run)
+    monkeypatch.setattr(commands.os, "execve", execve)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert cli.main(["bench", "ops", "--json", "--workload", "tiny"]) == 3
+    with pytest.raises(SystemExit, match="3"):
+        cli.main(["bench", "ops", "--json", "--workload", "tiny"])
     [(arguments, folder)] = calls
     assert arguments[1:] == ["-P", "-m", "benchmarks.ops", "--json", "--workload", "tiny"]
     assert (folder / "benchmarks" / "ops" / "__main__.py").is_file()
