@@ -55,8 +55,10 @@ def validate(options: argparse.Namespace) -> int:
     from srpo_fast.evaluation.in_loop import open_benchmark
     from srpo_fast.grading.grader import Grader
     from srpo_fast.inspection.model_check import measure_prompts, open_encoder
+    from srpo_fast.parallel import machines_device
     from srpo_fast.quarantine import Quarantine
     from srpo_fast.rewards.scoring import make_scorer
+    from srpo_fast.rollout import require_device  # without vLLM
     from srpo_fast.sources import SPLITS, check_sources, open_questions
 
     make_scorer(config.reward, lambda texts: [], Grader(config.reward))  # loads a function of the user's own
@@ -73,6 +75,10 @@ def validate(options: argparse.Namespace) -> int:
         print(f"evaluation, {settings.name}: {len(opened.items):,} items")
     if quarantine:
         print(f"{len(quarantine):,} records cannot be used; `srpo data check` says why")
+    try:
+        require_device(config.rollout, machines_device())
+    except UserError as error:  # the config may be for another one
+        print(f"it cannot run on this machine: {error}")
     print(f"{options.config} is valid")
     return 0
 

@@ -215,8 +215,13 @@ def barrier() -> None:
     dist.barrier()
 
 
+def machines_device() -> torch.device:
+    """CUDA's where this machine has one, of no rank yet."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def _device(local_rank: int) -> torch.device:
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
+    if (device := machines_device()).type == "cpu":
+        return device
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)

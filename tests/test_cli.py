@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,22 @@ def test_validate_counts_the_questions(capsys):
     said = capsys.readouterr().out
     assert "train: 16,384 questions" in said
     assert "heldout: 5 questions" in said
+
+
+def test_validate_says_what_this_machine_cannot_run(monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    few = ["validate", str(GRPO), "evaluation.questions=1", "evaluation.validation_questions=1"]
+    assert cli.main([*few, "rollout.kv_cache=sleeps"]) == 0
+    said = capsys.readouterr().out
+    assert "it cannot run on this machine: rollout.kv_cache=sleeps needs a CUDA device, got cpu" in said
+    assert said.endswith(f"{GRPO} is valid\n")
+    assert cli.main(few) == 0
+    assert "this machine" not in capsys.readouterr().out
+
+
+def test_validate_needs_no_vllm():
+    code = "import sys, srpo_fast.rollout; sys.exit('vllm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_validate_counts_what_cannot_be_used(tmp_path, capsys):
