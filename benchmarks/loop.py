@@ -4,11 +4,7 @@ The first two take turns in one process, on the same prompts, seeds and sampling
 short run of the embedded config. The last line of stdout is one JSON document.
 """
 
-import argparse
 import json
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,7 +16,8 @@ import srpo_fast  # noqa: F401 - sets the environment before torch and vLLM are 
 
 # isort: split
 from benchmarks.machine import machine
-from benchmarks.options import LEAST_ROUNDS, at_least
+from benchmarks.options import LEAST_ROUNDS, at_least, in_one_line
+from benchmarks.short_run import seconds_by_phase
 from benchmarks.timing import Spread
 from srpo_fast.config import ParallelConfig, RolloutConfig
 from srpo_fast.embedded.model import write_untrained_model
@@ -29,10 +26,10 @@ from srpo_fast.parallel import start
 from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.rollout import Features, Sampling, VllmEngine, sample_all
+from srpo_fast.user_error import CommandParser
 from srpo_fast.weight_sync import WeightSync, fill_engine
 
 PROMPTS, GROUP_SIZE, MAX_TOKENS = 16, 8, 64
-STEPS = 8  # of the short run; the first warms caches and does not count
 
 
 def rollout_ratio(model_dir: Path, rounds: int) -> dict[str, float]:
@@ -80,23 +77,8 @@ def rollout_ratio(model_dir: Path, rounds: int) -> dict[str, float]:
     }
 
 
-def seconds_by_phase(ranks: int) -> dict[str, float]:
-    """Medians over the steps of a short embedded run without stage 1."""
-    Path("runs").mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir="runs", prefix="bench_loop_") as folder:  # beside the base policy
-        command = [
-            str(Path(sys.executable).with_name("srpo")), "train", "--ranks", str(ranks), f"run.dir={folder}",
-            f"steps={STEPS}", "reflection=null", "cold_start=null", "evaluation.questions=1", "evaluation.every=0",
-            "reward.max_flat_steps=null",
-        ]  # fmt: skip
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
-    names = [name for name in lines[-1] if name.startswith("time/")]
-    return {name: statistics.median(line.get(name, 0.0) for line in lines[1:]) for name in names}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = CommandParser(prog="srpo bench loop", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON document")
     parser.add_argument("--rounds", type=at_least(LEAST_ROUNDS), default=11)
     parser.add_argument("--ranks", type=at_least(1), default=2, help="of the short run")
@@ -113,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

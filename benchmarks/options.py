@@ -1,7 +1,10 @@
-"""Kinds of numbers that benchmarks' options take: argparse says in one line what else came."""
+"""What benchmarks' options take, and what is said in one line of anything else."""
 
 import argparse
+import sys
 from collections.abc import Callable
+
+from srpo_fast.user_error import UserError
 
 LEAST_ROUNDS = 2  # fewer have no spread
 
@@ -15,3 +18,12 @@ def at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+def in_one_line(main: Callable[[], None]) -> None:
+    """Runs a benchmark; a user's mistake ends it as it ends a command."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

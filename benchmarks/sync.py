@@ -4,7 +4,6 @@ Each ends with the same resets of the engine's caches, our two also with their v
 one JSON document.
 """
 
-import argparse
 import json
 import tempfile
 import time
@@ -16,7 +15,7 @@ import srpo_fast  # noqa: F401 - sets the environment before torch and vLLM are 
 
 # isort: split
 from benchmarks.machine import machine
-from benchmarks.options import LEAST_ROUNDS, at_least
+from benchmarks.options import LEAST_ROUNDS, at_least, in_one_line
 from benchmarks.timing import Spread
 from srpo_fast.agreement import MAX_TOKENS, make_prompts, measure_agreement
 from srpo_fast.config import OptimizerConfig, ParallelConfig, RolloutConfig
@@ -27,6 +26,7 @@ from srpo_fast.policy import Policy
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.rollout import Features, VllmEngine
 from srpo_fast.rollout.vllm_touch_points import plain_linears
+from srpo_fast.user_error import CommandParser
 from srpo_fast.weight_sync import WeightSync, fill_engine
 
 
@@ -112,7 +112,7 @@ def measure(bench: Bench, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = CommandParser(prog="srpo bench sync", description=__doc__)
     parser.add_argument("--model", type=Path, help="a model directory (default: the embedded model, random weights)")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON document")
@@ -136,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from srpo_fast.batch import Completion, Prompt, Question, TrainingSequence
 from srpo_fast.config import Config
+from srpo_fast.image_marks import images_in_words
 from srpo_fast.images import resize_once
 from srpo_fast.packing import Packer
 from srpo_fast.parallel import Parallel, gather_from_ranks
@@ -51,10 +52,10 @@ def check_agreement(
         if not agreement.mean <= limit:  # also catches NaN
             raise EngineMismatch(
                 f"engine and policy disagree by {agreement.mean:.1e} in log-prob on average after a prompt with "
-                f"{agreement.images} images (limit {limit:.0e}, largest {agreement.largest:.1e}); nothing was trained. "
-                "Is the model a Qwen2.5-VL, and vLLM of the version that is locked?"
+                f"{images_in_words(agreement.images)} (limit {limit:.0e}, largest {agreement.largest:.1e}); nothing "
+                "was trained. Is the model a Qwen2.5-VL, and vLLM of the version that is locked?"
             )
-    means = ", ".join(f"{agreement.mean:.1e} ({agreement.images} images)" for agreement in found)
+    means = ", ".join(f"{agreement.mean:.1e} ({images_in_words(agreement.images)})" for agreement in found)
     return f"engine and policy agree: mean difference in log-prob {means}; limit {limit:.0e}"
 
 

@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from srpo_fast.config import UserError, add_config_arguments, load_config
 from srpo_fast.doctor.command import doctor
 from srpo_fast.evaluation.command import add_eval_options, evaluate
 from srpo_fast.inspection.command import add_data_commands
+from srpo_fast.user_error import CommandParser
 
 _SUBJECTS = "the head and its operations; the weight sync; rollouts and a step's seconds"
 
@@ -55,8 +55,10 @@ def validate(options: argparse.Namespace) -> int:
     from srpo_fast.evaluation.in_loop import open_benchmark
     from srpo_fast.grading.grader import Grader
     from srpo_fast.inspection.model_check import measure_prompts, open_encoder
+    from srpo_fast.parallel import machines_device
     from srpo_fast.quarantine import Quarantine
     from srpo_fast.rewards.scoring import make_scorer
+    from srpo_fast.rollout import require_device  # without vLLM
     from srpo_fast.sources import SPLITS, check_sources, open_questions
 
     make_scorer(config.reward, lambda texts: [], Grader(config.reward))  # loads a function of the user's own
@@ -73,6 +75,10 @@ def validate(options: argparse.Namespace) -> int:
         print(f"evaluation, {settings.name}: {len(opened.items):,} items")
     if quarantine:
         print(f"{len(quarantine):,} records cannot be used; `srpo data check` says why")
+    try:
+        require_device(config.rollout, machines_device())
+    except UserError as error:  # the config may be for another one
+        print(f"it cannot run on this machine: {error}")
     print(f"{options.config} is valid")
     return 0
 
@@ -129,14 +135,14 @@ def bench(options: argparse.Namespace) -> int:
         raise UserError(
             f"{module} is not installed with the package: clone the sources, `make setup`, then run it there"
         )
-    # another process: nothing here imports benchmarks, and it must not have what suits a run on CPUs and no measurement
+    # a fresh process: nothing here imports benchmarks, and it must not have what suits a run on CPUs and no measurement
     environment = {k: v for k, v in os.environ.items() if k not in ("TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS")}
     places = [str(checkout), *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(places)
     # -P: not the user's folder, in which paths begin and which may hold a folder called benchmarks
     arguments = [sys.executable, "-P", "-m", module, *options.arguments]
-    code = subprocess.run(arguments, env=environment, check=False).returncode
-    return code if code >= 0 else 128 - code  # as a shell counts signals
+    # in the place of this process: a signal reaches what is to clean up
+    os.execve(sys.executable, arguments, environment)
 
 
 def _add_estimate_options(command: argparse.ArgumentParser) -> None:
@@ -158,7 +164,7 @@ def _sources_of(module: Path) -> tuple[Path, ...]:
 
 
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(prog="srpo", description="SRPO for Qwen2.5-VL")
+    root = CommandParser(prog="srpo", description="SRPO for Qwen2.5-VL")
     commands = root.add_subparsers(required=True, metavar="command")
 
     command = commands.add_parser("train", help=train.__doc__)

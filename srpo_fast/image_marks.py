@@ -7,6 +7,10 @@ MAX_IMAGES = 8  # of a question: an engine with a vision tower makes room for so
 _PLAIN = "< image>"  # reads the same and means nothing
 
 
+def images_in_words(number: int) -> str:
+    return "1 image" if number == 1 else f"{number} images"
+
+
 def require_few_images(number: int, question: str) -> None:
     """Raises BadRecord when a question has more than MAX_IMAGES."""
     if number > MAX_IMAGES:

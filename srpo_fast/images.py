@@ -149,7 +149,8 @@ def _file(source: Path | str | bytes, root: Path) -> BytesIO | Path:
     if not os.path.isfile(path):
         raise ImageError(
             "image_missing",
-            f"{_name(source)}: expected an image file at {path!s:.300}, found none; check data.image_root",
+            f"{_name(source)}: expected an image file at {path!s:.300}, found none; "
+            "check where its path starts: image_root in a config, --image-root of a command",
         )
     return path
 

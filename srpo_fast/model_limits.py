@@ -12,10 +12,17 @@ GIB = 2**30
 
 def read_model_dir(model_dir: Path) -> ModelShape:
     """Raises UserError unless it is the directory of a Qwen2.5-VL model, as far as its config.json says."""
+    return read_shape(model_file(model_dir))
+
+
+def model_file(model_dir: Path) -> Path:
+    """Its config.json. Raises UserError where there is none, naming the model of a run whose directory this is."""
     file = model_dir / "config.json"
-    if not file.is_file():
-        raise UserError(f"expected a Hugging Face model directory, found no config.json in {model_dir}")
-    return read_shape(file)
+    if file.is_file():
+        return file
+    trained = model_dir / "hf"
+    meant = f"; it is a run directory, whose model is {trained}" if (trained / file.name).is_file() else ""
+    raise UserError(f"expected a Hugging Face model directory, found no config.json in {model_dir}{meant}")
 
 
 def check_limits(shape: ModelShape, config: Config) -> None:

@@ -221,15 +221,20 @@ def barrier() -> None:
     dist.barrier()
 
 
+def machines_device() -> torch.device:
+    """CUDA's where this machine has one, of no rank yet."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def _device(local_rank: int) -> torch.device:
     """Raises ConfigError where the rank has no GPU of its own, which NCCL wants, or a GPU is there and out of reach."""
-    if not torch.cuda.is_available():
+    if (device := machines_device()).type == "cpu":
         if torch.version.cuda and NVIDIA_DRIVER.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
             raise ConfigError(
                 f"torch {torch.__version__} sees no GPU, though an NVIDIA driver is here: it may be too old for CUDA "
                 f"{torch.version.cuda}; update it, or set CUDA_VISIBLE_DEVICES= to train on the CPU"
             )
-        return torch.device("cpu")
+        return device
     if local_rank >= (gpus := torch.cuda.device_count()):
         raise ConfigError(
             f"{os.environ.get('LOCAL_WORLD_SIZE', local_rank + 1)} processes run on this machine, one a GPU, and torch "

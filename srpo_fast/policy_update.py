@@ -1,5 +1,6 @@
 """From a step's training sequences to new policy weights."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -9,9 +10,10 @@ from torch import Tensor
 from srpo_fast.batch import TrainingSequence
 from srpo_fast.config import Config
 from srpo_fast.loss import is_maximum, objective_of, srpo_loss, trained_rows, with_token_weights
+from srpo_fast.monitor.run_directory import write_atomically
 from srpo_fast.packing import PackedBatch, Packer
 from srpo_fast.parallel import Parallel, sum_over_world
-from srpo_fast.policy import Policy
+from srpo_fast.policy import NotFinite, Policy
 from srpo_fast.schedule import learning_rate
 from srpo_fast.sequences import without_zero_advantage
 from srpo_fast.weight_sync import check_mismatch
@@ -31,7 +33,8 @@ def update_policy(
     """Makes optimizer.updates_per_step updates; returns the step's train/ and mismatch metrics.
 
     A step without a group to train on, or, without KL and entropy terms, whose groups all have advantage 0, makes none.
-    Raises EngineMismatch, before any weight changes, when the engine's log-probs are not the policy's.
+    Raises EngineMismatch, before any weight changes, when the engine's log-probs are not the policy's, and NotFinite,
+    which names the file of what the update was made of.
     """
     optimizer, objective = config.optimizer, objective_of(config.loss)
     updates = _updates(sequences, config, objective)
@@ -40,13 +43,32 @@ def update_policy(
     lr = learning_rate(step, config.steps, optimizer.lr, optimizer.warmup_steps, optimizer.decay_share)
     totals: dict[str, float] = {}
     grad_norms = []
-    for batch in batches:
+    for members, batch in zip(updates, batches, strict=True):
         sums = policy.forward_backward(batch, srpo_loss(objective))
         if not totals:
             check_mismatch(sums["mismatch_abs"] / max(1.0, sums["fresh_tokens"]), config.loss.mismatch_stop, step)
-        grad_norms.append(policy.step(lr))
+        try:
+            grad_norms.append(policy.step(lr))
+        except NotFinite as error:
+            file = config.run.dir / f"not_finite_step_{step:06d}.jsonl"
+            if policy.parallel.is_main:
+                write_atomically(file, "".join(map(_line, members)))
+            raise NotFinite(f"{error}. {file} has the {len(members)} completions it came from") from error
         totals = {key: _combined(key, totals.get(key, 0.0), value) for key, value in sums.items()}
     return _metrics(totals, grad_norms, lr) | {"train/computed_tokens": _computed_tokens(batches, policy.parallel)}
+
+
+def _line(sequence: TrainingSequence) -> str:
+    """JSON, but for NaN and Infinity as Python writes them: they are what one looks for."""
+    record = {
+        "id": sequence.prompt.question.id,
+        "advantage": sequence.advantage,
+        "token_weight": sequence.token_weight,
+        "prompt_ids": sequence.prompt.token_ids.tolist(),
+        "completion_ids": sequence.completion_ids,
+        "rollout_logprobs": sequence.rollout_logprobs,
+    }
+    return json.dumps(record) + "\n"
 
 
 def _updates(

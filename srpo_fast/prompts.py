@@ -225,8 +225,8 @@ def _parts(name: str, text: str, num_images: int) -> list[dict[str, str]]:
     if len(texts) - 1 != num_images:
         raise BadRecord(
             "image_marks",
-            f"question {name}: expected one {IMAGE_MARK} mark for each of its {num_images} images, "
-            f"got {len(texts) - 1} marks; put them where the images belong",
+            f"question {name}: expected one {IMAGE_MARK} mark an image, {num_images} in all, got {len(texts) - 1}; "
+            "put them where the images belong",
         )
     parts: list[dict[str, str]] = []
     for i, text in enumerate(texts):

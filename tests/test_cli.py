@@ -4,8 +4,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -60,6 +61,22 @@ def test_validate_counts_the_questions(capsys):
     said = capsys.readouterr().out
     assert "train: 16,384 questions" in said
     assert "heldout: 5 questions" in said
+
+
+def test_validate_says_what_this_machine_cannot_run(monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    few = ["validate", str(GRPO), "evaluation.questions=1", "evaluation.validation_questions=1"]
+    assert cli.main([*few, "rollout.kv_cache=sleeps"]) == 0
+    said = capsys.readouterr().out
+    assert "it cannot run on this machine: rollout.kv_cache=sleeps needs a CUDA device, got cpu" in said
+    assert said.endswith(f"{GRPO} is valid\n")
+    assert cli.main(few) == 0
+    assert "this machine" not in capsys.readouterr().out
+
+
+def test_validate_needs_no_vllm():
+    code = "import sys, srpo_fast.rollout; sys.exit('vllm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_validate_counts_what_cannot_be_used(tmp_path, capsys):
@@ -142,18 +159,19 @@ def test_validate_names_everything_that_is_not_there(capsys):
     assert "model.path /nowhere/model, cold_start.data /nowhere/sft.json" in said
 
 
-def test_bench_hands_its_arguments_on_and_its_exit_code_back(monkeypatch):
+def test_bench_becomes_the_benchmark_and_hands_its_arguments_on(monkeypatch):
     calls = []
 
-    def run(arguments, **options):
-        assert "cwd" not in options  # paths begin in the user's folder
-        calls.append((arguments, Path(options["env"]["PYTHONPATH"].split(os.pathsep)[0])))
-        assert not {"TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS"} & options["env"].keys()
-        return SimpleNamespace(returncode=3)
+    def execve(program, arguments, environment):
+        calls.append((arguments, Path(environment["PYTHONPATH"].split(os.pathsep)[0])))
+        assert program == arguments[0]
+        assert not {"TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS"} & environment.keys()
+        raise SystemExit(3)  # it does not come back
 
-    monkeypatch.setattr(commands.subprocess, "run", run)
+    monkeypatch.setattr(commands.os, "execve", execve)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert cli.main(["bench", "ops", "--json", "--workload", "tiny"]) == 3
+    with pytest.raises(SystemExit, match="3"):
+        cli.main(["bench", "ops", "--json", "--workload", "tiny"])
     [(arguments, folder)] = calls
     assert arguments[1:] == ["-P", "-m", "benchmarks.ops", "--json", "--workload", "tiny"]
     assert (folder / "benchmarks" / "ops" / "__main__.py").is_file()
@@ -186,4 +204,24 @@ def test_what_is_no_override_behind_options_is_not_recognized(stray, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["estimate", "configs/qwen2_5_vl_7b.yaml", "--gpus", "8", stray])
     assert ended.value.code == 2
-    assert f"unrecognized arguments: {stray}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: unrecognized arguments: {stray}; `srpo --help` says")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["estimate", "F.yaml"], "error: the following arguments are required: --gpus; `srpo estimate --help` says"),
+        (["data", "check"], "error: the following arguments are required: "),
+        (["doctor", "--dtype", "int8"], "error: argument --dtype: invalid choice: 'int8' "),
+        (["trian"], "error: argument command: invalid choice: 'trian' "),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_is_one_line(words, says, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(says)
+    assert said.count("\n") == 1

@@ -125,7 +125,7 @@ GOOD = {"question": "1?", "answer": "1"}
         ({"question": "1?", "answer": " "}, "bad_answer", "field answer: expected text or a number, got ' '"),
         ({"question": "1?", "answer": True}, "bad_answer", "field answer: expected text or a number, got True"),
         ({"question": "1?", "answer": ["1"]}, "bad_answer", r"expected text or a number, got \['1'\]"),
-        ({**GOOD, "image": "none.png"}, "image_missing", r"none\.png: expected an image file at .*data\.image_root"),
+        ({**GOOD, "image": "none.png"}, "image_missing", r"none\.png: expected an image file at .*--image-root"),
         ({**GOOD, "image": "q.jsonl"}, "image_unreadable", r"image q\.jsonl: expected a readable JPEG"),
         ({**GOOD, "image": 3}, "image_missing", "field images: expected paths or files' bytes, got 3"),
         ({**GOOD, "image": "a.png", "images": ["a.png"]}, "unknown_fields", "expected one of them, got both"),

@@ -188,7 +188,11 @@ def huge() -> bytes:
 @pytest.mark.parametrize(
     ("source", "reason", "message"),
     [
-        ("missing.png", "image_missing", r"image missing\.png: expected an image file at .*; check data\.image_root"),
+        (
+            "missing.png",
+            "image_missing",
+            r"image missing\.png: expected an image file at .*, --image-root",
+        ),
         ("x" * 5000, "image_missing", "found none"),
         ("/9j/" + "a" * 10, "image_missing", "found none"),
         ("a\x00b", "image_missing", "found none"),

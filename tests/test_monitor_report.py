@@ -11,6 +11,7 @@ from PIL import Image
 
 from srpo_fast.batch import Completion, Group, HeldOut, Score, Transitions
 from srpo_fast.config import Config, UserError
+from srpo_fast.monitor.idle_steps import idle_warning
 from srpo_fast.monitor.metrics import MetricsWriter
 from srpo_fast.monitor.progress import PlainDisplay
 from srpo_fast.monitor.report import write_report
@@ -227,6 +228,37 @@ def test_a_run_without_any_step_has_a_report(tmp_path):
     page = Page((tmp_path / "run" / "report.html").read_text())
     assert "0 steps" in page.text
     assert page.count("svg") == 0
+
+
+IDLE = {"train/updates": 0.0, "rollout/groups_right": 0.75, "rollout/groups_wrong": 0.125}
+
+
+def test_a_run_that_trained_nothing_says_so_in_terminal_summary_and_report(tmp_path):
+    monitor, stream = open_writing(tmp_path / "run")
+    with monitor:
+        with monitor.phase("srpo", 2):
+            for step in range(2):
+                monitor.log_step(step, METRICS | IDLE, [GROUP])
+        monitor.finish()
+    said = (
+        "2 of 2 steps trained nothing: stage 2 left the weights as they were. Of their groups 75 % right throughout, "
+        "12 % wrong throughout, 12 % in between, but dropped or of equal rewards. Take harder questions,"
+    )
+    summary = read_summary(monitor.run.summary)
+    assert summary.steps_idle == 2
+    assert (summary.warning or "").startswith(said)
+    assert f"warning: {said}" in " ".join(stream.getvalue().split())
+    assert f"Warning {said}" in " ".join(Page(monitor.run.report.read_text()).text.split())
+
+
+def test_steps_that_trained_give_no_warning_and_some_that_did_not_are_counted(recorded):
+    shown, summary = recorded[1], read_summary(recorded[0].summary)
+    assert (summary.steps_idle, summary.warning) == (0, None)
+    assert "trained nothing" not in shown + recorded[0].report.read_text()
+    lines = [{"train/updates": 1.0}] * 3 + [{"train/updates": 0.0, "rollout/groups_wrong": 1.0}]
+    text = idle_warning(lines) or ""
+    assert text.startswith("1 of 4 steps trained nothing. Of their groups 0 % right throughout, 100 % wrong throughout")
+    assert "easier questions" in text
 
 
 def test_a_run_of_one_step_has_a_report(tmp_path):

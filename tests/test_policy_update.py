@@ -1,5 +1,7 @@
 """One step's update: nothing moves without a gradient or after a mismatch, and later updates know where they began."""
 
+import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from srpo_fast.config import DEFAULT_CONFIG, Config, load_config
 from srpo_fast.config.presets import PRESETS
+from srpo_fast.policy import NotFinite
 from srpo_fast.policy_update import start_updates, update_policy
 from srpo_fast.weight_sync import EngineMismatch, check_mismatch
 from tests.policy_case import OPTIMIZER, make_sequences, open_policy, packer
@@ -63,6 +66,19 @@ def test_an_engine_that_disagrees_ends_the_run_before_a_weight_moves(policy, seq
     with pytest.raises(EngineMismatch, match=r"step 0: .* more than loss\.mismatch_stop=1e-05"):
         update_policy(policy, sequences, pack, make_config("loss.mismatch_stop=1e-5"), 0)
     assert same(before, weights_of(policy))
+
+
+def test_an_update_whose_gradient_is_not_finite_leaves_what_it_was_made_of(policy, sequences, pack, tmp_path):
+    bad, *others = sequences
+    broken = [replace(bad, advantage=float("inf")), replace(others[0], advantage=0.0), *others[1:]]
+    with pytest.raises(NotFinite, match=r"the gradient's norm is .*/not_finite_step_000003.jsonl has the \d+ comple"):
+        update_policy(policy, broken, pack, make_config(f"run.dir={tmp_path}"), 3)
+    records = [json.loads(line) for line in (tmp_path / "not_finite_step_000003.jsonl").read_text().splitlines()]
+    assert len(records) == len(sequences) - 1  # one had no part in the update
+    assert [record["id"] for record in records if not math.isfinite(record["advantage"])] == [bad.prompt.question.id]
+    assert records[0]["prompt_ids"] == bad.prompt.token_ids.tolist()
+    assert records[0]["completion_ids"] == list(bad.completion_ids)
+    assert records[0]["rollout_logprobs"] == list(bad.rollout_logprobs)
 
 
 def test_a_mismatch_that_is_no_number_ends_the_run():

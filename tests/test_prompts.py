@@ -102,8 +102,8 @@ def test_the_limit_counts_expanded_images(model_dir, encoder):
 @pytest.mark.parametrize(
     ("question", "message"),
     [
-        (make_question("<image>?"), "each of its 0 images, got 1 marks"),
-        (make_question("?", (28, 28)), "each of its 1 images, got 0 marks"),
+        (make_question("<image>?"), "mark an image, 0 in all, got 1"),
+        (make_question("?", (28, 28)), "mark an image, 1 in all, got 0"),
         (make_question("<image>", (30, 28)), "expected images of multiples of 28 pixels a side .* got 30x28"),
         (make_question("<image>", (28 * 20, 28 * 20)), "pixels in all, .* got 560x560; use images.resize_once"),
     ],

@@ -69,6 +69,8 @@ def test_the_means_are_over_all_completions_dropped_groups_included(groups):
             "rollout/completion_tokens_mean": 4.0,
             "rollout/finished": 0.75,
             "rollout/groups_kept": 0.5,
+            "rollout/groups_right": 0.0,
+            "rollout/groups_wrong": 0.0,
             "rollout/engine_balance": 1.0,
             "rollout/stale_tokens": 0.0,
         }
@@ -89,3 +91,10 @@ def test_an_answer_nobody_gives_is_no_figure():
 def test_the_balance_compares_the_busiest_engine_with_the_mean(groups):
     first, second = groups[0], replace(groups[1], engine=1)  # 12 tokens and 4
     assert rollout_metrics([first, second], torch.tensor([True, True]))["rollout/engine_balance"] == 1.5
+
+
+def test_groups_that_are_right_or_wrong_throughout_are_counted(groups):
+    right = replace(groups[0], scores=(make_score(1.0, False, True),) * 2)
+    wrong = replace(groups[0], scores=(make_score(0.0, True, False),) * 2)
+    figures = rollout_metrics([*groups, right, wrong, wrong], torch.ones(5, dtype=torch.bool))
+    assert (figures["rollout/groups_right"], figures["rollout/groups_wrong"]) == (0.2, 0.4)

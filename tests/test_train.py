@@ -93,6 +93,7 @@ def train(base_model: Path, run_dir: Path, *overrides: str, ranks: int = 1) -> s
     arguments = [f"model.path={base_model}", f"run.dir={run_dir}", *SMALL_JOB, *overrides]
     result = run_script("srpo_fast/train.py", *arguments, ranks=ranks)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    assert "Warning: " not in result.stderr, result.stderr[-4000:]  # none is anything that a user could act on
     return result.stdout
 
 

@@ -16,6 +16,7 @@ from benchmarks.ops.results import keep
 from benchmarks.ops.small import measure_small
 from benchmarks.ops.workloads import HeadWorkload, cpu_bar, model_workloads, tiny
 from benchmarks.options import LEAST_ROUNDS, at_least
+from srpo_fast.user_error import CommandParser
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="srpo bench ops", description=__doc__)
+    parser = CommandParser(prog="srpo bench ops", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON document")
     parser.add_argument(
         "--workload", action="append", metavar="PATTERN", help="of the head: cpu_bar, tiny, 7b/tp1/N4096/r0.5/z0.3, "

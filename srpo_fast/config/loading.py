@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from srpo_fast.config.presets import PRESETS
 from srpo_fast.config.schema import Config
 from srpo_fast.config.stage_1 import LocalTeacherConfig
-from srpo_fast.user_error import ConfigError
+from srpo_fast.user_error import CommandParser, ConfigError
 
 DEFAULT_CONFIG = Path(__file__).parent.parent.parent / "configs" / "embedded.yaml"
 
@@ -43,7 +43,7 @@ def config_error(error: ValidationError) -> ConfigError:
 
 def config_from_arguments(arguments: list[str]) -> Config:
     """What train.py's command line says: --config F.yaml and any number of section.key=value."""
-    parser = argparse.ArgumentParser(prog="train.py", description="Trains Qwen2.5-VL with SRPO.")
+    parser = CommandParser(prog="train.py", description="Trains Qwen2.5-VL with SRPO.")
     add_config_arguments(parser)
     options = parser.parse_intermixed_args(arguments)
     config = load_config(options.config, options.overrides)

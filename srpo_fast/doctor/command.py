@@ -15,13 +15,13 @@ from srpo_fast.doctor.finding import SETUP, Finding, Status, error
 from srpo_fast.doctor.imports import BROKEN, check_imports, on_cuda
 from srpo_fast.doctor.machine import check_machine
 from srpo_fast.doctor.packages import check_packages, required_packages
-from srpo_fast.user_error import UserError
+from srpo_fast.user_error import CommandParser, UserError
 
 _COLOURS = {"ok": "32", "warning": "33", "error": "31"}
 
 
 def doctor_options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="srpo doctor", description=doctor.__doc__)
+    parser = CommandParser(prog="srpo doctor", description=doctor.__doc__)
     parser.add_argument("--model", type=Path, metavar="DIR", help="for the self-test (default: the embedded model)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="of the self-test (default: the device's)")
     parser.add_argument("--kv-cache-gib", type=float, default=0.125, metavar="G", help="(default: %(default)s)")

@@ -8,6 +8,7 @@ from srpo_fast.agreement import LIMITS, MAX_TOKENS, make_prompts, measure_agreem
 from srpo_fast.config import OptimizerConfig, ParallelConfig, RolloutConfig, UserError
 from srpo_fast.doctor.finding import Finding, error, ok
 from srpo_fast.embedded.model import write_untrained_model
+from srpo_fast.image_marks import images_in_words
 from srpo_fast.model_limits import cache_gib, read_model_dir, rounded_up
 from srpo_fast.packing import make_packer
 from srpo_fast.parallel import start
@@ -44,7 +45,7 @@ def check_agreement(model: Path | None, dtype: str, kv_cache_gib: float) -> list
         for prompt in make_prompts(encoder):
             found = measure_agreement(policy, engine, [prompt], pack, parallel)
             says = f"mean difference in log-prob {found.mean:.1e}, largest {found.largest:.1e}, {found.tokens} tokens"
-            subject = f"engine = policy, {found.images} images"
+            subject = f"engine = policy, {images_in_words(found.images)}"
             remedy = f"above the limit of {LIMITS[dtype]:.0e} for {dtype}: install the locked versions"
             findings.append(ok(subject, says) if found.mean <= LIMITS[dtype] else error(subject, says, remedy))
         engine.close()

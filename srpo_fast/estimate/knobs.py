@@ -4,7 +4,7 @@ One rounds: optimizer.moments is looked at only where nothing exact makes a run 
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,19 +14,26 @@ from srpo_fast.config import Config, UserError
 from srpo_fast.estimate import host_memory, kv_cache
 from srpo_fast.estimate.job import Job, make_job
 from srpo_fast.estimate.layout import layout_problems
-from srpo_fast.estimate.memory import GIB, worst_phases
+from srpo_fast.estimate.memory import GIB, what_stays, worst_phases
 from srpo_fast.estimate.step_time import step_time
 
 MOST_CHANGES = 4
 LEAST_GAIN = 0.02  # of a step's seconds that makes a change worth naming
 SAFE_SHARE = 0.05  # of a GPU's memory that a change leaves free: about what the prediction may be off
+# of the keys below: what stays on a rank from step to step, and what a host holds, is the same for all values of others
+DECIDE_WHAT_STAYS = frozenset({
+    "parallel.distributed_optimizer", "parallel.tp", "parallel.pp", "rollout.kv_cache_gib",
+    "optimizer.master_weights", "optimizer.moments", "optimizer.offload",
+})  # fmt: skip
+
+Values = tuple[tuple[str, Any], ...]  # (section.key, value), each key once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """Values to add to the config, and the run that this makes."""
 
-    values: tuple[tuple[str, Any], ...]
+    values: Values
     job: Job
     spare_gib: float
     seconds: float | None  # a step; None on a CPU
@@ -51,34 +58,59 @@ def change_that_fits(job: Job) -> Change | None:
     """The fastest of the changes with the fewest values that fit; None when no MOST_CHANGES values do."""
     if not host_memory.can_suffice(job):
         return None
-    for alternatives in (_alternatives(job), _alternatives(job) | _rounding(job)):
-        for count in range(1, MOST_CHANGES + 1):
-            found = [change for change in changes(job, count, alternatives) if is_safe(change.job, change.spare_gib)]
-            if found:
-                return _best(found)
-    return None
+    exact, rounding = _alternatives(job), _rounding(job)
+    found = _fewest(job, exact)
+    return found or (_fewest(job, exact | rounding, among=frozenset(rounding)) if rounding else None)
 
 
 def change_that_speeds_up(job: Job) -> Change | None:
     """The one value that saves most seconds and fits; None when none saves more than LEAST_GAIN."""
-    found = [c for c in changes(job, 1, _alternatives(job)) if is_safe(c.job, c.spare_gib) and c.seconds is not None]
-    best = _best(found) if found else None
+    best = _best(changes(job, 1, _alternatives(job), {}))
     if best is None or best.seconds is None or best.seconds > step_time(job).seconds * (1 - LEAST_GAIN):
         return None
     return best
 
 
-def changes(job: Job, count: int, alternatives: Mapping[str, list[Any]]) -> Iterator[Change]:
-    """Every change of exactly `count` of these keys that policy and engine would take, fitting or not."""
+def _fewest(job: Job, alternatives: Mapping[str, list[Any]], among: frozenset[str] = frozenset()) -> Change | None:
+    ruled_out: dict[Values, bool] = {}
+    for count in range(1, MOST_CHANGES + 1):
+        if best := _best(changes(job, count, alternatives, ruled_out, among)):
+            return best
+    return None
+
+
+def changes(
+    job: Job, count: int, alternatives: Mapping[str, list[Any]], ruled_out: dict[Values, bool],
+    among: frozenset[str] = frozenset(),
+) -> Iterator[Change]:  # fmt: skip
+    """Every change of exactly `count` of these keys, those `among` them, that fits and that policy and engine take.
+
+    Most of what does not fit does not by what stays alone, which few keys decide: that is asked once for their values,
+    and remembered in `ruled_out`.
+    """
     for keys in itertools.combinations(alternatives, count):
+        if not among <= set(keys):
+            continue
         for values in itertools.product(*(alternatives[key] for key in keys)):
-            if changed := with_values(job, dict(zip(keys, values, strict=True))):
-                yield Change(
-                    values=tuple(zip(keys, values, strict=True)),
-                    job=changed,
-                    spare_gib=spare_gib(changed),
-                    seconds=None if changed.gpu.is_cpu else step_time(changed).seconds,
-                )
+            change = tuple(zip(keys, values, strict=True))
+            deciding = tuple(item for item in change if item[0] in DECIDE_WHAT_STAYS)
+            if deciding not in ruled_out:
+                ruled_out[deciding] = _is_too_much(with_values(job, dict(deciding)))
+            if not ruled_out[deciding] and (made := _made(job, change)):
+                yield made
+
+
+def _is_too_much(job: Job | None) -> bool:
+    """Whether already what stays from step to step leaves no room; not where only a further value makes a job of it."""
+    return job is not None and not is_safe(job, job.memory_gib - what_stays(job) / GIB)
+
+
+def _made(job: Job, values: Values) -> Change | None:
+    changed = with_values(job, dict(values))
+    if changed is None or not is_safe(changed, spare := spare_gib(changed)):
+        return None
+    seconds = None if changed.gpu.is_cpu else step_time(changed).seconds
+    return Change(values=values, job=changed, spare_gib=spare, seconds=seconds)
 
 
 def with_values(job: Job, values: Mapping[str, Any], gpus: int | None = None) -> Job | None:
@@ -132,6 +164,6 @@ def _rounding(job: Job) -> dict[str, list[Any]]:
     return {"optimizer.moments": ["bfloat16"]} if job.config.optimizer.moments == "float32" else {}
 
 
-def _best(found: list[Change]) -> Change:
+def _best(found: Iterable[Change]) -> Change | None:
     """The fastest; where no time is predicted, the roomiest."""
-    return min(found, key=lambda change: -change.spare_gib if change.seconds is None else change.seconds)
+    return min(found, key=lambda change: -change.spare_gib if change.seconds is None else change.seconds, default=None)

@@ -52,7 +52,13 @@ def phases_of_stage(job: Job, stage: int) -> list[PhaseMemory]:
         "sync": {"work space": sync(job)},
         "save": {},  # tensors go to the host one by one
     }
-    return [_phase(job, name, stage, resident(job, stage) | added[name]) for name in PHASES]
+    stays = resident(job, stage)
+    return [_phase(job, name, stage, stays | added[name]) for name in PHASES]
+
+
+def what_stays(job: Job) -> float:
+    """Bytes of the fullest rank with its cache awake and nothing added: no less than that does any run need."""
+    return max(_phase(job, "save", stage, resident(job, stage)).total for stage in range(job.layout.pp))
 
 
 def _phase(job: Job, name: str, stage: int, parts: dict[str, float]) -> PhaseMemory:

@@ -15,6 +15,7 @@ from srpo_fast.config import Config, ParallelConfig, UserError
 from srpo_fast.evaluation.benchmark import Item
 from srpo_fast.evaluation.directory import Said
 from srpo_fast.images import load_image, resize_once
+from srpo_fast.model_limits import model_file
 from srpo_fast.parallel import start, stop
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.rollout import Pixels, RolloutEngine, Sampling, VllmEngine, sample_stream
@@ -143,9 +144,7 @@ def fingerprint(model_dir: Path) -> dict[str, Any]:
 
 def _context(model_dir: Path) -> int:
     """How many tokens the model takes."""
-    file = model_dir / "config.json"
-    if not file.is_file():
-        raise UserError(f"expected a Hugging Face model directory, found no config.json in {model_dir}; check --model")
+    file = model_file(model_dir)
     try:
         config = json.loads(file.read_bytes())
         length = config.get("text_config", {}).get("max_position_embeddings") or config["max_position_embeddings"]

@@ -9,7 +9,7 @@ from srpo_fast.config import DataConfig, UserError
 from srpo_fast.evaluation.benchmark import Benchmark, Item
 from srpo_fast.evaluation.data import Part, Source
 from srpo_fast.evaluation.record_files import Record, read_records
-from srpo_fast.image_marks import IMAGE_MARK
+from srpo_fast.image_marks import IMAGE_MARK, images_in_words
 
 _NOT_OF_ITS_FORM = (KeyError, IndexError, TypeError, ValueError, AttributeError)  # what a foreign record makes of code
 
@@ -89,7 +89,9 @@ def _require_whole(item: Item) -> None:
         raise BadRecord("unreadable_record", f"{item.id:.80}: expected texts in {', '.join(item.tags)}")
     if item.prompt.count(IMAGE_MARK) != len(item.images):
         marks = item.prompt.count(IMAGE_MARK)
-        raise BadRecord("image_marks", f"{item.id:.80}: {marks} images are mentioned, {len(item.images)} are there")
+        raise BadRecord(
+            "image_marks", f"{item.id:.80}: expected {images_in_words(marks)}, as it mentions, got {len(item.images)}"
+        )
 
 
 def _distinct(item: Item, place: str, seen: set[str]) -> Item | Problem:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from srpo_fast.batch import HeldOut
 from srpo_fast.config import UserError
+from srpo_fast.monitor.idle_steps import idle_warning
 from srpo_fast.monitor.progress import format_duration
 from srpo_fast.monitor.report_curves import step_seconds_figure, training_figures
 from srpo_fast.monitor.run_directory import RunDirectory, read_jsonl, write_atomically
@@ -37,6 +38,7 @@ def write_report(run_dir: Path) -> Path:
     summary, lines = read_summary(run.summary), read_jsonl(run.metrics)
     sections = [
         _header(run_dir.resolve().name, summary, len(lines)),
+        section("Warning", _paragraph(idle_warning(lines))),
         section("Held-out accuracy", _accuracy_table(summary) + _transitions(summary)),
         section("Training", training_figures(lines)),
         section("Time", _time(summary, step_seconds_figure(lines))),
@@ -61,6 +63,10 @@ def page(title: str, body: str) -> str:
 
 def section(title: str, body: str) -> str:
     return f"<section><h2>{title}</h2>{body}</section>" if body else ""
+
+
+def _paragraph(text: str | None) -> str:
+    return f"<p>{escape(text)}</p>" if text else ""
 
 
 def _header(name: str, summary: Summary, num_steps: int) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from srpo_fast.batch import Group, HeldOut
 from srpo_fast.config import Config
 from srpo_fast.deadline import doing
+from srpo_fast.monitor.idle_steps import idle_steps, idle_warning
 from srpo_fast.monitor.metrics import (
     UNACCOUNTED,
     MetricsWriter,
@@ -140,8 +141,12 @@ class WritingMonitor(Monitor):
         self._save()
 
     def finish(self) -> None:
-        first, last = reward_ends(read_jsonl(self.run.metrics))
-        self._summary = replace(self._summary, reward_first=first, reward_last=last)
+        lines = read_jsonl(self.run.metrics)
+        first, last = reward_ends(lines)
+        self._summary = replace(
+            self._summary, reward_first=first, reward_last=last,
+            steps_idle=len(idle_steps(lines)), warning=idle_warning(lines),
+        )  # fmt: skip
         self._save()
         report = write_report(self.run.root)
         self._display.close()

@@ -28,6 +28,8 @@ def rollout_metrics(groups: Sequence[Group], kept_P: Tensor) -> dict[str, float]
         "rollout/completion_tokens_mean": fmean(len(c.token_ids) for c in completions),
         "rollout/finished": fmean(c.is_finished for c in completions),
         "rollout/groups_kept": float(kept_P.float().mean()),
+        "rollout/groups_right": fmean(all(s.second_correct for s in group.scores) for group in groups),
+        "rollout/groups_wrong": fmean(not any(s.second_correct for s in group.scores) for group in groups),
         "rollout/engine_balance": _engine_balance(groups),
         "rollout/stale_tokens": float(sum(v != c.policy_version for c in completions for v in c.token_versions)),
     }

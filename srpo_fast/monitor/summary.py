@@ -36,6 +36,8 @@ class Summary:
     heldout: dict[Stage, HeldOut] = field(default_factory=dict)
     reward_first: float | None = None  # mean reward over the first 10 steps
     reward_last: float | None = None
+    steps_idle: int = 0  # that made no update
+    warning: str | None = None  # of these
     seconds: dict[str, float] = field(default_factory=dict)  # by phase, repeated work of a resumed run included
 
     def label(self, stage: Stage) -> str:
@@ -71,6 +73,8 @@ def print_summary(console: Console, summary: Summary, report: Path) -> None:
     console.print(Group(_accuracy_table(summary), _transition_table(summary), _seconds_table(summary)))
     if summary.reward_first is not None and summary.reward_last is not None:
         console.print(f"mean reward {summary.reward_first:.3f} -> {summary.reward_last:.3f} (first and last 10 steps)")
+    if summary.warning:
+        console.print(Text(f"warning: {summary.warning}", style="bold yellow"), soft_wrap=True)
     console.print(Text(f"report  {report}"), soft_wrap=True)
 
 

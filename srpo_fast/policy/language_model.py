@@ -72,7 +72,9 @@ class LanguageModel(GPTModel):
             assert image_features is not None, "a micro-batch has image tokens but the step has no image features"
             features = image_features[batch.feature_rows, None].to(embedded.dtype)
             embedded = embedded.index_copy(0, batch.image_rows, features)
-        return scatter_to_sequence_parallel_region(embedded) if self.config.sequence_parallel else embedded
+        if self.config.sequence_parallel:
+            return scatter_to_sequence_parallel_region(embedded, group=self.pg_collection.tp)
+        return embedded
 
     def _rotary_angles(self, position_ids: Tensor) -> Tensor:
         """[T, d] fp32 from positions [3, T]: M-RoPE gives each section of the frequencies a row of its own."""
@@ -83,11 +85,11 @@ class LanguageModel(GPTModel):
     def _for_head(self, hidden: Tensor) -> Tensor:
         """[T, D] on every rank. A rank's gradient is that of its own columns and loss rows: backward adds them up."""
         if self.config.sequence_parallel:
-            hidden = gather_from_sequence_parallel_region(hidden)
+            hidden = gather_from_sequence_parallel_region(hidden, group=self.pg_collection.tp)
         if self.parallel.cp > 1:
             hidden = gather_from_sequence_parallel_region(hidden, group=parallel_state.get_context_parallel_group())
         if not self.config.sequence_parallel:
-            hidden = copy_to_tensor_model_parallel_region(hidden)
+            hidden = copy_to_tensor_model_parallel_region(hidden, group=self.pg_collection.tp)
         return hidden[:, 0]
 
 

@@ -85,6 +85,19 @@ def test_a_mistake_is_one_clear_line(options, says, responses, tmp_path, capsys)
     assert error.count("\n") == 1
 
 
+def test_a_run_directory_as_the_model_names_the_model_in_it(tmp_path, capsys):
+    run = tmp_path / "run"
+    (run / "hf").mkdir(parents=True)
+    command = ["eval", "--benchmark", "embedded", "--model", str(run), "--out", str(tmp_path / "out")]
+    assert cli.main(command) == 2
+    assert capsys.readouterr().err.endswith(f"found no config.json in {run}\n")
+    (run / "hf" / "config.json").touch()
+    assert cli.main(command) == 2
+    said = capsys.readouterr().err
+    assert said.endswith(f"found no config.json in {run}; it is a run directory, whose model is {run}/hf\n")
+    assert said.count("\n") == 1
+
+
 def test_help_imports_neither_torch_nor_a_benchmark():
     code = (
         "import sys; from srpo_fast.commands import parser; parser(); "
