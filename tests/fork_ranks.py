@@ -5,6 +5,7 @@ end of stdin is the end. Ranks find each other as under torchrun, and the first 
 """
 
 import gc
+import importlib
 import json
 import os
 import runpy
@@ -16,6 +17,9 @@ from typing import Any
 
 import torch.distributed as dist
 
+# what an engine imports when it starts
+OF_ENGINES = ("vllm", "vllm.entrypoints.llm", "vllm.v1.worker.cpu_worker", "vllm.model_executor.models.qwen2_5_vl")
+
 
 def main() -> None:
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
@@ -23,9 +27,9 @@ def main() -> None:
         job = json.loads(line)
         redirect(job["stdout"], job["stderr"])
         sys.argv = [job["script"], *job["arguments"]]
-        runpy.run_path(
-            job["script"], run_name="imports"
-        )  # what it raises ends this process, and is in the job's stderr
+        runpy.run_path(job["script"], run_name="imports")  # what it raises ends this process and is in the job's stderr
+        if "srpo_fast.rollout" in sys.modules:
+            list(map(importlib.import_module, OF_ENGINES))
         gc.freeze()  # its forks shall neither walk nor copy all that
         if not (child := os.fork()):
             os.environ.clear()

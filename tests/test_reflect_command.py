@@ -17,7 +17,7 @@ from srpo_fast.monitor.run_directory import read_jsonl
 from srpo_fast.reflection.journal import Journal
 from srpo_fast.reflection.records import FirstAnswer, asked
 from tests.chat_server import TRANSPORT_FAULTS, ChatServer, serve
-from tests.launch import ROOT, hear_interrupts
+from tests.launch import ROOT, hear_interrupts, run_on_ranks
 from tests.reflect_case import overrides, replies, write_pool
 from tests.waiting import wait_until
 
@@ -143,11 +143,11 @@ def test_policy_and_teacher_share_a_process_one_engine_after_the_other(untrained
         "teacher": local, "prompts": 8, "records": 6, "right_share": None, "max_tokens": 8, "think_blocks": 1,
     }  # fmt: skip
     command = [
-        str(Path(sys.executable).with_name("srpo")), "reflect", "--json", "--out", str(out), f"run.dir={tmp_path}/run",
+        "reflect", "--json", "--out", str(out), f"run.dir={tmp_path}/run",
         f"model.path={untrained_model}", "rollout.kv_cache_gib=0.0625", "rollout.max_num_seqs=8",
         f"reflection={json.dumps(reflection)}",
     ]  # fmt: skip
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    result = run_on_ranks(1, "tests/srpo_command.py", *command)
     assert "error: stage 1 ends without an example" in result.stderr, result.stderr[-4000:]  # there are tags in them
     assert result.returncode == 2
     statistics = json.loads((out / "statistics.json").read_text())
