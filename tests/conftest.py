@@ -24,6 +24,11 @@ settings.register_profile("suite", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("suite")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Files that start processes come first: one that takes minutes must not be the last, with the other core idle."""
+    items.sort(key=lambda item: not {"run_script", "run_on_ranks"} & vars(item.module).keys())
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     random.seed(0)

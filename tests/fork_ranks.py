@@ -82,6 +82,8 @@ def run_alone(job: dict[str, Any]) -> int:
         runpy.run_path(job["script"], run_name="__main__")
         code = 0
     except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
