@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -78,7 +78,9 @@ class ChatServer(ThreadingHTTPServer):
     def __init__(self, behaviour: Behaviour, port: int = 0, log: Path | None = None) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.behaviour = behaviour
+        self.before_reply: Callable[[Record], object] = lambda record: None  # a test's, which may wait in it
         self.records: list[Record] = []
+        self.answered: list[Record] = []  # those whose reply has been sent
         self.most_at_once = 0
         self.authorizations: set[str | None] = set()
         self.stopping = threading.Event()
@@ -86,6 +88,10 @@ class ChatServer(ThreadingHTTPServer):
         self._lock = threading.Lock()
         self._tries: Counter[str] = Counter()
         self._under_way = 0
+
+    def answer_until(self, is_enough: Callable[[], bool]) -> None:
+        """Once there is enough, what comes waits for the server's end: a process can then be killed before its own."""
+        self.before_reply = lambda record: is_enough() and self.stopping.wait()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):  # the client hung up, as it may
@@ -105,12 +111,21 @@ class ChatServer(ThreadingHTTPServer):
         """How often every fault was made."""
         return Counter(record.fault for record in self.records if record.fault)
 
+    def next_fault(self, body: dict[str, Any]) -> str | None:
+        """What will happen to this request."""
+        with self._lock:
+            key = key_of(body)
+            return self._fault(key, text_of(body), self._tries[key])
+
+    def num_came(self, body: dict[str, Any]) -> int:
+        """How often this request has come so far."""
+        return self._tries[key_of(body)]
+
     @contextmanager
     def receive(self, body: dict[str, Any]) -> Iterator[Record]:
         """The request, recorded; it counts as under way inside."""
-        key = hashlib.sha1(json.dumps(body["messages"]).encode()).hexdigest()[:16]
         with self._lock:
-            text = text_of(body)
+            key, text = key_of(body), text_of(body)
             fault = self._fault(key, text, self._tries[key])
             record = Record(key=key, text=text, fault=fault, arrived=time.monotonic(), body=body)
             self._tries[key] += 1
@@ -152,7 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             with self.server.receive(body) as record:
                 self.server.stopping.wait(behaviour.delay_s)
+                self.server.before_reply(record)
                 self._answer(record)
+                self.server.answered.append(record)
 
     def _answer(self, record: Record) -> None:
         match record.fault:
@@ -199,6 +216,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def key_of(body: dict[str, Any]) -> str:
+    return hashlib.sha1(json.dumps(body["messages"]).encode()).hexdigest()[:16]
 
 
 def text_of(body: dict[str, Any]) -> str:

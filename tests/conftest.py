@@ -13,14 +13,20 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from srpo_fast.parallel import Parallel
 
 
-settings.register_profile("suite", deadline=None)  # a busy machine is no reason to fail
+# a busy machine is no reason to fail
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Files that start processes come first: one that takes minutes must not be the last, with the other core idle."""
+    items.sort(key=lambda item: not {"run_script", "run_on_ranks"} & vars(item.module).keys())
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from srpo_fast.config import DEFAULT_CONFIG, Config, load_config
 
 EVERY_THIRD = 3  # is answered right at first
 ENDPOINT = {
-    "model": "m", "key_env": None, "timeout_s": 2.0, "backoff_s": 0.02, "backoff_limit_s": 0.05, "concurrency": 8,
+    "model": "m", "key_env": None, "timeout_s": 120.0, "backoff_s": 0.02, "backoff_limit_s": 0.05, "concurrency": 8,
     "retries": 6, "reply_retries": 6,
 }  # fmt: skip
 

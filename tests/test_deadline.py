@@ -9,12 +9,14 @@ import pytest
 from srpo_fast import deadline
 from srpo_fast.deadline import left_to_another_rank, progress, watch
 from srpo_fast.parallel import lost_rank
-from tests.launch import run_script
+from tests.launch import run_on_ranks, run_script
 
 
 @pytest.fixture(scope="module", params=["sleeps", "dies"])
-def faulty(request: pytest.FixtureRequest) -> tuple[str, str]:
-    result = run_script("tests/hang_on_ranks.py", request.param, ranks=2)
+def faulty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    arguments = ("tests/hang_on_ranks.py", request.param, str(tmp_path_factory.mktemp("told")))
+    # of a rank that dies, it is torchrun that ends the others
+    result = run_on_ranks(2, *arguments) if request.param == "sleeps" else run_script(*arguments, ranks=2)
     assert result.returncode != 0
     return request.param, result.stderr
 

@@ -14,7 +14,7 @@ from tests.launch import run_script
 TINY_JOB = (
     "steps=2", "save_every=1", "data.prompts_per_step=2", "rollout.group_size=2", "rollout.max_tokens=4",
     "rollout.max_num_seqs=4", "rollout.kv_cache_gib=0.0625", "evaluation={}", "data.heldout=null",
-    "data.validation=null", "reflection=null", "cold_start=null", "run.max_quiet_minutes=3",
+    "data.validation=null", "reflection=null", "cold_start=null", "run.max_quiet_minutes=6",
 )  # fmt: skip
 
 

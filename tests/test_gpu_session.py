@@ -23,7 +23,7 @@ def test_every_section_of_the_plan_runs_on_a_cpu(tmp_path):
     names = [section.name for section in PLAN if section.name not in ("head_compiled", "update_7b")]
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu_session.section", *names, "--out", tmp_path, "--tiny"], cwd=ROOT,
-        capture_output=True, text=True, timeout=240, env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
     rows = {name: [row for row in Journal(tmp_path).rows() if row["section"] == name][1:] for name in names}
@@ -46,17 +46,18 @@ def plan_of(*names: str, seconds: float = 1.0) -> list[Section]:
 
 
 def test_a_section_that_fails_or_hangs_costs_the_others_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("benchmarks.gpu_session.__main__.limit", lambda section, left: 2)
-    scripts = {"bad": "echo out of luck; exit 3", "hangs": "sleep 60 & sleep 60", "good": "echo fine"}
+    limits = {"bad": 600, "hangs": 1, "good": 600}
+    monkeypatch.setattr("benchmarks.gpu_session.__main__.limit", lambda section, left: limits[section.name])
+    scripts = {"bad": "echo out of luck; exit 3", "hangs": "sleep 600 & sleep 600", "good": "echo fine"}
     start = time.monotonic()
-    run_plan(plan_of(*scripts), Journal(tmp_path), lambda s: ["sh", "-c", scripts[s.name]], 60, skip_done=False)
-    assert time.monotonic() - start < 20
+    run_plan(plan_of(*scripts), Journal(tmp_path), lambda s: ["sh", "-c", scripts[s.name]], 600, skip_done=False)
+    assert time.monotonic() - start < 300
     states = Journal(tmp_path).states()
     assert {name: state["state"] for name, state in states.items()} == {
         "bad": "failed", "hangs": "failed", "good": "done"
     }  # fmt: skip
     assert states["bad"]["reason"] == "exit code 3: out of luck"
-    assert states["hangs"]["reason"] == "not done after 2 s: no word"
+    assert states["hangs"]["reason"] == "not done after 1 s: no word"
     assert (tmp_path / "session.log").read_text() == "out of luck\nfine\n"
     assert "fine" in capsys.readouterr().out
 
@@ -89,7 +90,7 @@ def test_the_full_session_is_of_the_sizes_that_are_promised():
 def test_without_a_gpu_it_says_so_in_a_line(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu_session", "--out", tmp_path], cwd=ROOT, capture_output=True, text=True,
-        timeout=120, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].endswith(

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from srpo_fast.model_shape import PUBLISHED
-from tests.launch import run_script
+from tests.launch import run_on_ranks
 from tests.published_config import config_of
 from tests.shapes_of_layouts import published
 
@@ -17,7 +17,7 @@ LAYERS, HIDDEN, FFN, VOCABULARY = 12, 1024, 4096, 32768  # 0.4 GiB in bf16
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, list[str]]:
-    result = run_script("tests/shapes_of_layouts.py")
+    result = run_on_ranks(1, "tests/shapes_of_layouts.py")
     assert result.returncode == 0, result.stderr[-4000:]
     return json.loads(result.stdout.splitlines()[-1])
 
@@ -52,7 +52,7 @@ def large_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_import_needs_little_more_memory_than_the_ranks_slice(large_model):
-    result = run_script("tests/import_memory.py", str(large_model), "2", "1")
+    result = run_on_ranks(1, "tests/import_memory.py", str(large_model), "2", "1")
     assert result.returncode == 0, result.stderr[-4000:]
     cost = json.loads(result.stdout.splitlines()[-1])
     total = sum(file.stat().st_size for file in large_model.glob("*.safetensors"))

@@ -43,5 +43,5 @@ def test_the_loop_stays_one_sitting():
 def test_transformers_tolerates_our_kernels_folder():
     # in a process that has the repository on its path, as `python -m benchmarks.x` has
     code = "from transformers.utils.import_utils import is_kernels_available; is_kernels_available()"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]

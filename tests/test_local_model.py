@@ -8,11 +8,11 @@ import pytest
 from srpo_fast.chat.model import ChatRequest
 from srpo_fast.config import LocalTeacherConfig, UserError
 from srpo_fast.reflection.local_model import LocalModel
-from tests.launch import run_script
+from tests.launch import run_on_ranks
 
 
 def test_replies_keep_to_the_schema_and_what_is_too_long_is_refused_alone(untrained_model):
-    result = run_script("tests/ask_local_model.py", str(untrained_model))
+    result = run_on_ranks(1, "tests/ask_local_model.py", str(untrained_model))
     assert result.returncode == 0, result.stderr[-4000:]
     said = json.loads(result.stdout.splitlines()[-1])
     results, usage = said["results"], said["usage"]

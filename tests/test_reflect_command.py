@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from srpo_fast.embedded.task import direct_answer, load_samples
 from srpo_fast.monitor.run_directory import read_jsonl
 from srpo_fast.reflection.journal import Journal
 from srpo_fast.reflection.records import FirstAnswer, asked
-from tests.chat_server import TRANSPORT_FAULTS, serve
-from tests.launch import ROOT, hear_interrupts
+from tests.chat_server import TRANSPORT_FAULTS, ChatServer, serve
+from tests.launch import ROOT, hear_interrupts, run_on_ranks
 from tests.reflect_case import overrides, replies, write_pool
+from tests.waiting import wait_until
 
 COUNT = 60
 FAULTS = tuple(fault for fault in TRANSPORT_FAULTS if fault != "hang")
@@ -42,6 +42,14 @@ def start(pool: Path, base_url: str, out: Path, *options: str) -> subprocess.Pop
     )
 
 
+def start_and_stop_at(number: int, server: ChatServer, pool: Path, out: Path) -> subprocess.Popen[str]:
+    """A process that has that many results, or a few more, and is given no others."""
+    server.answer_until(lambda: num_results(out) >= number)
+    process = start(pool, server.base_url, out)
+    assert wait_until(lambda: num_results(out) >= number or process.poll() is not None)
+    return process
+
+
 def num_results(out: Path) -> int:
     return sum((out / name).read_bytes().count(b"\n") for name in JOURNALS if (out / name).exists())
 
@@ -49,26 +57,24 @@ def num_results(out: Path) -> int:
 def test_killed_again_and_again_it_ends_with_the_file_of_an_undisturbed_run(pool, tmp_path):
     with serve(replies=replies(COUNT)) as server:
         calm = start(pool, server.base_url, tmp_path / "calm", "--json")
-        out, err = calm.communicate(timeout=120)
+        out, err = calm.communicate()
         assert calm.returncode == 0, err
         statistics = json.loads(out.splitlines()[-1])
         assert statistics["file"] == str(tmp_path / "calm" / "sft.json")
         assert statistics["examples"] == {"all": 20, "right": 6, "wrong": 14}
         expected = {record.key for record in server.records}
     chance, killed = random.Random(0), tmp_path / "killed"
-    with serve(replies=replies(COUNT), fault_rate=0.3, faults=FAULTS, seed=1, delay_s=0.05) as server:
+    with serve(replies=replies(COUNT), fault_rate=0.3, faults=FAULTS, seed=1) as server:
         for _ in range(3):
-            process = start(pool, server.base_url, killed)
-            goal = num_results(killed) + chance.randint(5, 35)
-            while num_results(killed) < goal and process.poll() is None:
-                time.sleep(0.002)
+            process = start_and_stop_at(num_results(killed) + chance.randint(5, 35), server, pool, killed)
             process.send_signal(signal.SIGKILL)
             assert process.wait() == -signal.SIGKILL
+        server.answer_until(lambda: False)
         done = num_results(killed)
         assert 15 <= done < 60 + 60 + 20
         before = Counter(record.key for record in server.records if record.fault is None)
         last = start(pool, server.base_url, killed)
-        out, err = last.communicate(timeout=120)
+        out, err = last.communicate()
         assert last.returncode == 0, err
         assert " 0/" not in out.splitlines()[0]  # the bar begins where the last process ended
         served = Counter(record.key for record in server.records if record.fault is None)
@@ -84,22 +90,18 @@ def test_killed_again_and_again_it_ends_with_the_file_of_an_undisturbed_run(pool
 
 
 def test_ctrl_c_ends_it_with_one_line_that_says_how_to_go_on(pool, tmp_path):
-    with serve(replies=replies(COUNT), delay_s=0.2) as server:
-        process = start(pool, server.base_url, tmp_path / "out")
-        while num_results(tmp_path / "out") < 5 and process.poll() is None:
-            time.sleep(0.01)
+    with serve(replies=replies(COUNT)) as server:
+        process = start_and_stop_at(5, server, pool, tmp_path / "out")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate()
     assert process.returncode == 130
     assert err == f"stopped; all that is done is in {tmp_path / 'out'}: the same command goes on from there\n"
 
 
 def test_other_settings_and_a_second_writer_are_refused_in_one_line(pool, tmp_path, capsys):
     out = tmp_path / "out"
-    with serve(replies=replies(COUNT), delay_s=0.5) as server:
-        first = start(pool, server.base_url, out)
-        while num_results(out) < 5 and first.poll() is None:
-            time.sleep(0.01)
+    with serve(replies=replies(COUNT)) as server:
+        first = start_and_stop_at(5, server, pool, out)
         assert cli.main(arguments(pool, server.base_url, out)) == 2
         err = capsys.readouterr().err
         assert err.startswith(f"error: {out} is being written by process {first.pid}")
@@ -141,11 +143,11 @@ def test_policy_and_teacher_share_a_process_one_engine_after_the_other(untrained
         "teacher": local, "prompts": 8, "records": 6, "right_share": None, "max_tokens": 8, "think_blocks": 1,
     }  # fmt: skip
     command = [
-        str(Path(sys.executable).with_name("srpo")), "reflect", "--json", "--out", str(out), f"run.dir={tmp_path}/run",
+        "reflect", "--json", "--out", str(out), f"run.dir={tmp_path}/run",
         f"model.path={untrained_model}", "rollout.kv_cache_gib=0.0625", "rollout.max_num_seqs=8",
         f"reflection={json.dumps(reflection)}",
     ]  # fmt: skip
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    result = run_on_ranks(1, "tests/srpo_command.py", *command)
     assert "error: stage 1 ends without an example" in result.stderr, result.stderr[-4000:]  # there are tags in them
     assert result.returncode == 2
     statistics = json.loads((out / "statistics.json").read_text())

@@ -196,4 +196,4 @@ def test_no_text_takes_long(text):  # from a teacher or in a gold
     start = time.process_time()
     leaks(text, question, think=text, answer="40")
     states(text, "short")
-    assert time.process_time() - start < 5  # a quadratic pattern takes minutes
+    assert time.process_time() - start < 20  # a quadratic pattern takes minutes

@@ -21,7 +21,7 @@ from srpo_fast.monitor.run_directory import open_run, read_jsonl
 from srpo_fast.parallel import Parallel
 from srpo_fast.policy.hf_directory import HFDirectory
 from srpo_fast.reflection.cold_start import SftSequences, run_cold_start
-from tests.launch import run_script
+from tests.launch import run_on_ranks, run_script
 from tests.policy_case import OPTIMIZER, open_encoder, open_policy, packer
 
 # a few seconds: it writes the form of an answer, and the answer now and then
@@ -91,7 +91,7 @@ def run_of(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 def train(base_model: Path, run_dir: Path, *overrides: str, ranks: int = 1) -> str:
     """What the job wrote on the terminal; its exit code was 0."""
     arguments = [f"model.path={base_model}", f"run.dir={run_dir}", *SMALL_JOB, *overrides]
-    result = run_script("srpo_fast/train.py", *arguments, ranks=ranks)
+    result = run_on_ranks(ranks, "srpo_fast/train.py", *arguments)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     assert "Warning: " not in result.stderr, result.stderr[-4000:]  # none is anything that a user could act on
     return result.stdout
@@ -201,7 +201,7 @@ def test_rewards_that_are_all_equal_end_the_run_and_leave_its_checkpoints(base_m
     ]  # fmt: skip
     # the second start resumes after one step, which counts
     for _ in range(2):
-        result = run_script("srpo_fast/train.py", *arguments, ranks=1)
+        result = run_on_ranks(1, "srpo_fast/train.py", *arguments)
         assert result.returncode == 1, result.stderr[-4000:]
         (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
         assert "every completion of steps 0 to 1 earned the same reward, 1" in line
@@ -253,7 +253,7 @@ def refusals(untrained_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     (root / "attempts.json").write_text(
         json.dumps({name: [f"run.dir={run_dirs[name]}", *arguments] for name, arguments in attempts.items()})
     )
-    result = run_script("tests/bad_inputs.py", str(root / "attempts.json"))
+    result = run_on_ranks(1, "tests/bad_inputs.py", str(root / "attempts.json"))
     assert result.returncode == 0, result.stderr[-4000:]
     assert snapshot(run_dirs["other_config"]) == before
     return json.loads(result.stdout.splitlines()[-1])

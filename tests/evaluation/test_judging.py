@@ -6,7 +6,9 @@ from srpo_fast.config import EndpointConfig, UserError
 from srpo_fast.evaluation.directory import read_results
 from srpo_fast.evaluation.judging import UNUSABLE, Budget
 from tests.chat_server import serve
+from tests.endpoint_case import time_out_what_hangs
 from tests.evaluation.eval_case import evaluate, one, two
+from tests.waiting import PATIENCE_S
 
 REPLIES = {"is ?1": "yes", "is ?2": "no", "is ?3": "perhaps", "is ?4": "yes"}
 RESPONSES = {"a": two("?1", "?2"), "b": two("right", "?1"), "c": one("?3"), "d": one("?4"), "e": one("wrong")}
@@ -91,17 +93,18 @@ def test_a_refusal_is_final_and_a_dead_server_an_error_that_loses_nothing(tmp_pa
 @pytest.mark.parametrize(
     ("fault", "note", "is_asked_again"),
     [
-        ("error_500", "(1 server error: ", True), ("hang", "(1 timeout: no reply within 0.3 s)", True),
+        ("error_500", "(1 server error: ", True), ("hang", "(1 timeout: no reply within 120 s)", True),
         ("rate_limit", "(1 rate limited: ", True), ("empty", "(1 empty: a message without text)", True),
         ("length", "", False), ("refusal", "(1 refused: I cannot help with that.)", False),
         ("content_filter", "(1 content filter: ", False), ("bad_request", "(1 bad request: ", True),
         ("html", "(1 bad response: no chat completion", True),
     ],
 )  # fmt: skip
-def test_a_question_that_comes_to_nothing_costs_itself_and_says_why(fault, note, is_asked_again, tmp_path):
+def test_a_question_that_comes_to_nothing_costs_itself_and_says_why(fault, note, is_asked_again, tmp_path, monkeypatch):
     responses = {"a": one(f"?[fault:{fault}]"), "b": one("?1")}
-    with serve(replies=REPLIES, hang_s=1.0) as server:
-        settings = endpoint(server, reply_retries=0, timeout_s=0.3)
+    with serve(replies=REPLIES) as server:
+        time_out_what_hangs(server, monkeypatch)
+        settings = endpoint(server, reply_retries=0, timeout_s=PATIENCE_S)
         results = evaluate(tmp_path, responses, settings)
         assert verdicts(results) == ["undecided undecided", "right right"]
         (line,) = results["notes"]

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from tests.chat_server import serve
 from tests.evaluation.eval_case import evaluate, one, two
 from tests.evaluation.evaluate_toy import RESPONSES, judge
 from tests.launch import ROOT
+from tests.waiting import wait_until
 
 ODD = {
     "empty": "", "blank": " \n ", "long": "x " * 50_000 + "right", "foreign": "答案是 right", "half": "\ud83d right",
@@ -52,17 +52,18 @@ def test_a_killed_evaluation_goes_on_and_comes_to_the_same(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
     cut.mkdir()
-    with serve(delay_s=0.03, replies={"is ?1": "yes", "is ?2": "no", "is ?": "yes"}) as server:
+    with serve(replies={"is ?1": "yes", "is ?2": "no", "is ?": "yes"}) as server:
         expected = evaluate(whole, RESPONSES, judge(server.base_url))
         asked = len({record.key for record in server.records})
         command = [sys.executable, "-m", "tests.evaluation.evaluate_toy", str(cut), server.base_url]
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
         journal = cut / "out" / "judge.jsonl"
-        while process.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"\n") >= 5):
-            time.sleep(0.01)
+        server.answer_until(lambda: num_lines(journal) >= 5)
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        assert wait_until(lambda: num_lines(journal) >= 5 or process.poll() is not None)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        kept = journal.read_bytes().count(b"\n")
+        server.answer_until(lambda: False)
+        kept = num_lines(journal)
         assert 5 <= kept < len(RESPONSES)
         with journal.open("ab") as file:
             file.write(b'{"id": "torn')
@@ -73,6 +74,10 @@ def test_a_killed_evaluation_goes_on_and_comes_to_the_same(tmp_path):
     assert without_seconds(whole, expected) == without_seconds(cut, results).replace(str(cut), str(whole))
     tables = [(folder / "out" / "table.md").read_text().replace(str(folder), "") for folder in (whole, cut)]
     assert tables[0] == tables[1]
+
+
+def num_lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
 
 
 def without_seconds(folder: Path, results: dict) -> str:

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +14,7 @@ from srpo_fast.evaluation.benchmarks import embedded, load_benchmark
 from srpo_fast.evaluation.item_digests import digest_of
 from srpo_fast.evaluation.sampling import ItemQuestion, Sampler, Unasked
 from tests.evaluation.eval_case import item, read, two, write_lines
-
-COMMAND = "import sys; from srpo_fast.cli import main; sys.exit(main(sys.argv[1:]))"
+from tests.launch import run_on_ranks
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +35,7 @@ def evaluated(untrained_model, tmp_path_factory) -> tuple[list[str], Path, subpr
         "eval", "--benchmark", "embedded", "--model", str(untrained_model), "--config", str(config), "--limit", "4",
         "--max-tokens", "16", "--out", str(out),
     ]  # fmt: skip
-    command = [sys.executable, "-c", COMMAND, *options, "--json"]
-    return options, out, subprocess.run(command, capture_output=True, text=True, timeout=240)
+    return options, out, run_on_ranks(1, "tests/srpo_command.py", *options, "--json")
 
 
 def test_a_model_answers_what_is_left(evaluated):

@@ -1,8 +1,5 @@
 import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +7,7 @@ import torch.nn.functional as F
 
 from srpo_kernels import VocabShard
 from srpo_kernels.reference import token_logprobs_and_entropy
+from tests.launch import run_on_ranks
 
 SHAPES = [(1, 7), (17, 781), (3, 5000)]  # one row; ragged; a wide row
 BANNED = torch.tensor([5, 0])
@@ -106,9 +104,7 @@ def test_rejects_arguments_that_cannot_be_meant():
 
 
 def test_two_ranks_agree_with_one():
-    script = Path(__file__).with_name("vocab_parallel_ranks.py")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    result = subprocess.run(launch, capture_output=True, text=True, timeout=120)
+    result = run_on_ranks(2, "tests/ops/vocab_parallel_ranks.py")
     assert result.returncode == 0, result.stderr[-3000:]
     errors = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     assert sorted(e["rank"] for e in errors) == [0, 1]
