@@ -1,12 +1,15 @@
 """A rank's share of a micro-batch: nothing is lost, doubled or seen that should not be."""
 
+import sys
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from srpo_fast.batch import MicroBatch
+from srpo_fast.policy import attention
 from srpo_fast.policy.attention import Packing, can_flash, flash_attention
 from srpo_fast.policy.rows import AttentionSpans, attention_spans, empty_like, loss_rows_of_rank, share_of_rank
 from tests.policy_case import make_sequences, packer
@@ -137,10 +140,28 @@ def test_torchs_attention_kernel_is_called_as_its_version_wants(monkeypatch):
     assert flash_attention(query, key, key, packing, 0.25).shape == query.shape
 
     def of_torch_2_11(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size):
+        assert window_size == (-1, 0)
         return query
 
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", of_torch_2_11)
     assert flash_attention(query, key, key, packing, 0.25) is query
+
+
+def test_the_package_flash_attn_is_taken_where_it_is_installed(monkeypatch):
+    asked = {}
+
+    def varlen(*inputs, softmax_scale, causal):
+        asked.update(scale=softmax_scale, causal=causal, bounds=inputs[3:])
+        return inputs[0]
+
+    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=varlen))
+    assert not attention.has_flash_attn()  # a module of that name is not yet the package
+    monkeypatch.setattr(attention, "has_flash_attn", lambda: True)
+    bounds = torch.tensor([0, 5, 12], dtype=torch.int32)
+    packing = Packing(qkv_format="thd", cu_seqlens_q=bounds, cu_seqlens_kv=bounds, max_seqlen_q=7, max_seqlen_kv=8)
+    query = torch.randn(12, 4, 16)
+    assert flash_attention(query, query, query, packing, 0.25) is query
+    assert asked == {"scale": 0.25, "causal": True, "bounds": (bounds, bounds, 7, 8)}
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,9 @@ def test_the_gradient_does_not_depend_on_how_many_images_go_through_at_once(trai
         assert (apart[name] - gradient).norm() < 1e-5 * gradient.norm()
 
 
-def windows_one_by_one(q, k, v, bounds, bounds_k, longest, longest_k, *, scale):
+def windows_one_by_one(q, k, v, bounds, bounds_k, longest, longest_k, *, scale, window_size):
     """What varlen_attn says it computes."""
+    assert window_size == (-1, -1)
     assert bounds is bounds_k
     assert bounds.dtype == torch.int32
     assert longest == longest_k == bounds.diff().max()

@@ -7,6 +7,8 @@ sequence's queries are the last of its keys.
 
 import math
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import distributions
 from inspect import signature
 from typing import Any
 
@@ -51,14 +53,10 @@ def packing_of(batch: MicroBatch, angles: Tensor, dtype: torch.dtype, parallel: 
 
 
 def flash_attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> Tensor:
-    """[Tq, H, d] x [Tk, K, d] x [Tk, K, d] -> [Tq, H, d] in 16 bits, with the FlashAttention that comes with torch."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    # torch 2.11 takes fewer key heads without being told to
-    grouped: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
-    return varlen_attn(
-        q, k, v, packing.cu_seqlens_q, packing.cu_seqlens_kv, packing.max_seqlen_q, packing.max_seqlen_kv,
-        scale=scale, window_size=(-1, 0), **grouped,
+    """[Tq, H, d] x [Tk, K, d] x [Tk, K, d] -> [Tq, H, d], in 16 bits (can_flash)."""
+    return _flash(
+        q, k, v, packing.cu_seqlens_q, packing.cu_seqlens_kv, packing.max_seqlen_q, packing.max_seqlen_kv, scale,
+        is_causal=True,
     )  # fmt: skip
 
 
@@ -67,11 +65,34 @@ def flash_windows(
     cu_seq_lens_q: Tensor, max_length_q: int, **kwargs: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """([1, T, H, d], None) as transformers calls it for the vision tower: of [1, H, T, d], all windows at once."""
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    bounds, longest = cu_seq_lens_q, max_length_q
+    return _flash(q, k, v, bounds, bounds, longest, longest, scaling, is_causal=False)[None], None
+
+
+def _flash(
+    q: Tensor, k: Tensor, v: Tensor, bounds_q: Tensor, bounds_k: Tensor, longest_q: int, longest_k: int, scale: float,
+    *, is_causal: bool,
+) -> Tensor:  # fmt: skip
+    """FlashAttention 2: of the package flash-attn where that is installed, else the one that comes with torch."""
+    if has_flash_attn():
+        from flash_attn import flash_attn_varlen_func
+
+        return flash_attn_varlen_func(
+            q, k, v, bounds_q, bounds_k, longest_q, longest_k, softmax_scale=scale, causal=is_causal
+        )
     from torch.nn.attention.varlen import varlen_attn
 
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    out = varlen_attn(q, k, v, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q, scale=scaling)
-    return out[None], None
+    options: dict[str, Any] = {"scale": scale, "window_size": (-1, 0) if is_causal else (-1, -1)}
+    if q.shape[1] != k.shape[1] and "enable_gqa" in signature(varlen_attn).parameters:
+        options["enable_gqa"] = True  # torch 2.11 takes fewer key heads without being told to
+    return varlen_attn(q, k, v, bounds_q, bounds_k, longest_q, longest_k, **options)
+
+
+@cache
+def has_flash_attn() -> bool:
+    """By its metadata: other packages bring modules of that name."""
+    return any(distributions(name="flash-attn"))
 
 
 def can_flash(device: torch.device, dtype: torch.dtype) -> bool:
