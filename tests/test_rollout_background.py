@@ -1,7 +1,6 @@
 """Scores come from a thread beside the engine's: all of them, each in its place, and errors too."""
 
 import threading
-import time
 
 import pytest
 
@@ -9,6 +8,7 @@ from srpo_fast.config import UserError
 from srpo_fast.rollout.background import BackgroundScoring
 from tests.prompt_case import bare_prompt
 from tests.test_rollout_sharing import make_completions
+from tests.waiting import wait_until
 
 
 def named(groups):
@@ -29,12 +29,12 @@ def test_what_comes_while_a_call_is_under_way_is_scored_together():
     def score(groups):
         calls.append(len(groups))
         first_is_on.set()
-        go_on.wait(10)
+        go_on.wait(120)
         return named(groups)
 
     with BackgroundScoring(score) as scoring:
         scoring.add(0, bare_prompt("0"), make_completions(1))
-        assert first_is_on.wait(10)
+        assert first_is_on.wait(120)
         for number in (1, 2, 3):
             scoring.add(number, bare_prompt(str(number)), make_completions(1))
         go_on.set()
@@ -44,7 +44,7 @@ def test_what_comes_while_a_call_is_under_way_is_scored_together():
 
 def test_adding_does_not_wait_for_the_scorer():
     release = threading.Event()
-    with BackgroundScoring(lambda groups: release.wait(10) and named(groups)) as scoring:
+    with BackgroundScoring(lambda groups: release.wait(120) and named(groups)) as scoring:
         scoring.add(0, bare_prompt("0"), make_completions(1))
         assert not release.is_set()
         release.set()
@@ -64,16 +64,18 @@ def test_what_the_scorer_raises_is_raised_where_the_scores_are_asked_for():
 def test_an_engine_that_fails_does_not_wait_for_groups_that_were_not_begun():
     is_on, calls = threading.Event(), []
 
-    def slow(groups):
+    def until_the_next_is_dropped(groups):
         calls.append(len(groups))
         is_on.set()
-        time.sleep(0.5)
+        wait_until(lambda: len(scoring._calls) == 2 and scoring._calls[1].cancelled())
         return named(groups)
 
+    scoring = BackgroundScoring(until_the_next_is_dropped)
+
     def fail():
-        with BackgroundScoring(slow) as scoring:
+        with scoring:
             scoring.add(0, bare_prompt("0"), make_completions(1))
-            assert is_on.wait(10)
+            assert is_on.wait(120)
             scoring.add(1, bare_prompt("1"), make_completions(1))
             raise RuntimeError("engine")
 

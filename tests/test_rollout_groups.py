@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.launch import run_script
+from tests.launch import run_on_ranks
 
 SLOW = """
 import time
@@ -21,7 +21,7 @@ def found(untrained_model, tmp_path_factory: pytest.TempPathFactory) -> list[dic
     """What every rank saw."""
     file = tmp_path_factory.mktemp("reward") / "slow.py"
     file.write_text(SLOW)
-    result = run_script("tests/sharing_on_ranks.py", str(untrained_model), f"{file}:slow", ranks=2)
+    result = run_on_ranks(2, "tests/sharing_on_ranks.py", str(untrained_model), f"{file}:slow")
     assert result.returncode == 0, result.stderr[-4000:]
     return json.loads(result.stdout.splitlines()[-1])
 

@@ -82,16 +82,17 @@ def run_of(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 
     def run(layout: str) -> Path:
         if not (root / layout).exists():
-            train(base_model, root / layout, *LAYOUTS[layout], ranks=1 if layout == "one" else 2)
+            ranks = 1 if layout == "one" else 2
+            train(base_model, root / layout, *LAYOUTS[layout], ranks=ranks, by_torchrun=layout == "dp")
         return root / layout
 
     return run
 
 
-def train(base_model: Path, run_dir: Path, *overrides: str, ranks: int = 1) -> str:
-    """What the job wrote on the terminal; its exit code was 0."""
-    arguments = [f"model.path={base_model}", f"run.dir={run_dir}", *SMALL_JOB, *overrides]
-    result = run_on_ranks(ranks, "srpo_fast/train.py", *arguments)
+def train(base_model: Path, run_dir: Path, *overrides: str, ranks: int = 1, by_torchrun: bool = False) -> str:
+    """What the job wrote on the terminal; its exit code was 0. by_torchrun: started as a user does, which is slower."""
+    arguments = ["srpo_fast/train.py", f"model.path={base_model}", f"run.dir={run_dir}", *SMALL_JOB, *overrides]
+    result = run_script(*arguments, ranks=ranks) if by_torchrun else run_on_ranks(ranks, *arguments)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     assert "Warning: " not in result.stderr, result.stderr[-4000:]  # none is anything that a user could act on
     return result.stdout

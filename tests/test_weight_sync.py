@@ -11,7 +11,7 @@ from torch import nn
 
 from srpo_fast.rollout.engine_names import engine_name
 from srpo_fast.weight_sync import fill_engine
-from tests.launch import run_script
+from tests.launch import run_on_ranks
 from tests.policy_parity import write_parity_model
 
 AGREEMENT = 1e-5  # nats, fp32; found: 3e-6 and less
@@ -30,7 +30,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found(request: pytest.FixtureRequest, models: Path) -> list[dict[str, Any]]:
     """What every rank saw."""
     model, vision = LAYOUTS[request.param]
-    result = run_script("tests/sync_on_ranks.py", str(models / model), request.param, vision, ranks=2)
+    result = run_on_ranks(2, "tests/sync_on_ranks.py", str(models / model), request.param, vision)
     assert result.returncode == 0, result.stderr[-4000:]
     return json.loads(result.stdout.splitlines()[-1])
 
