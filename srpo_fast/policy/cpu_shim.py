@@ -7,6 +7,7 @@ type while Megatron's optimizer looks.
 """
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -108,6 +109,8 @@ def install() -> None:
             f"install the locked version"
         )
     jit.disable_jit_fuser()
+    # of CUDA_DEVICE_MAX_CONNECTIONS, which is advice for a GPU
+    warnings.filterwarnings("ignore", message="When using (sequence parallelism|async grad allreduce) it is")
     for name, module in list(sys.modules.items()):
         if name.startswith("megatron.") and getattr(module, "torch", None) is torch:
             module.torch = _torch_on_cpu  # type: ignore[attr-defined]
