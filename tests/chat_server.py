@@ -155,7 +155,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: ChatServer
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        text = self.rfile.read(length := int(self.headers["Content-Length"]))
+        if len(text) < length:
+            raise ConnectionAbortedError("the client was ended within its request")
+        body = json.loads(text)
         behaviour = self.server.behaviour
         self.server.authorizations.add(self.headers["Authorization"])
         if self.path != "/v1/chat/completions":

@@ -22,7 +22,7 @@ from srpo_fast.parallel import Parallel
 from srpo_fast.prompt_source import PromptSource, encode_usable
 from srpo_fast.prompts import PromptEncoder
 from srpo_fast.quarantine import Quarantine
-from srpo_fast.rollout.partial import begin
+from srpo_fast.rollout.group_growth import begin
 from tests.launch import run_on_ranks
 
 SYSTEM = "answer"
