@@ -155,8 +155,8 @@ class Trainer:
             trained = update_policy(self.policy, sequences, self.pack, config, step)
         with timer("sync"):
             self.weight_sync.run()
-        metrics = rollout_metrics(collected.groups, collected.kept_P) | collected.metrics | trained
-        metrics |= self.engine.phases.metrics() | {"data/quarantined": float(len(self.quarantine))}
+        metrics = rollout_metrics(collected.groups, collected.kept_P, self.parallel.engines) | trained
+        metrics |= collected.metrics | self.engine.phases.metrics() | {"data/quarantined": float(len(self.quarantine))}
         return metrics, list(collected.groups)
 
     # --- what both stages use ---

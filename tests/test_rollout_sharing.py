@@ -1,7 +1,9 @@
 """Engines are to finish together: the longest first, each to whoever has the least to do."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -9,6 +11,8 @@ from srpo_fast.batch import Completion, Question
 from srpo_fast.expected_lengths import ExpectedLengths
 from srpo_fast.parallel import Parallel
 from srpo_fast.rollout import vllm_touch_points
+from srpo_fast.rollout.group_growth import begin
+from srpo_fast.rollout.groups import _ahead
 from srpo_fast.rollout.sharing import OnDemand, share_out
 from tests.prompt_case import bare_prompt
 
@@ -45,6 +49,12 @@ def test_engines_take_what_the_others_left_and_all_ranks_of_one_the_same(monkeyp
                 monkeypatch.setattr(vllm_touch_points, "of_first_rank", tell[rank.tp_rank == 0])
                 found[rank.rank % 2].append(next(taken[rank.rank], -1))
         assert found[0] == found[1] == places + [-1] * (7 - len(places))
+
+
+@pytest.mark.parametrize(("prompts", "ahead"), [(8, 32), (9, 36), (64, 72)])
+def test_who_asks_first_takes_its_part_at_most_and_little_more_than_it_has_room_for(prompts, ahead):
+    groups = [begin(bare_prompt(str(n)), 8) for n in range(prompts)]
+    assert _ahead(SimpleNamespace(max_num_seqs=64), groups, _rank(0)) == ahead
 
 
 def _rank(number: int) -> Parallel:

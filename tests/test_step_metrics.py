@@ -48,7 +48,7 @@ def groups() -> list[Group]:
 
 
 def test_the_means_are_over_all_completions_dropped_groups_included(groups):
-    assert rollout_metrics(groups, torch.tensor([True, False])) == pytest.approx(
+    assert rollout_metrics(groups, torch.tensor([True, False]), 1) == pytest.approx(
         {
             "rollout/reward_mean": 1.0,
             "rollout/reward_std": math.sqrt(0.5),
@@ -78,7 +78,7 @@ def test_the_means_are_over_all_completions_dropped_groups_included(groups):
 
 
 def test_first_wrong_then_right_is_the_transition_that_reflection_is_for(groups):
-    metrics = rollout_metrics(groups[1:], torch.tensor([True]))
+    metrics = rollout_metrics(groups[1:], torch.tensor([True]), 1)
     assert metrics["rollout/transitions_wr"] == 0.5
     assert metrics["rollout/transitions_rw"] == 0.0
 
@@ -90,11 +90,13 @@ def test_an_answer_nobody_gives_is_no_figure():
 
 def test_the_balance_compares_the_busiest_engine_with_the_mean(groups):
     first, second = groups[0], replace(groups[1], engine=1)  # 12 tokens and 4
-    assert rollout_metrics([first, second], torch.tensor([True, True]))["rollout/engine_balance"] == 1.5
+    for engines, balance in ((2, 1.5), (4, 3.0)):  # those that were idle count
+        metrics = rollout_metrics([first, second], torch.tensor([True, True]), engines)
+        assert metrics["rollout/engine_balance"] == balance
 
 
 def test_groups_that_are_right_or_wrong_throughout_are_counted(groups):
     right = replace(groups[0], scores=(make_score(1.0, False, True),) * 2)
     wrong = replace(groups[0], scores=(make_score(0.0, True, False),) * 2)
-    figures = rollout_metrics([*groups, right, wrong, wrong], torch.ones(5, dtype=torch.bool))
+    figures = rollout_metrics([*groups, right, wrong, wrong], torch.ones(5, dtype=torch.bool), 1)
     assert (figures["rollout/groups_right"], figures["rollout/groups_wrong"]) == (0.2, 0.4)

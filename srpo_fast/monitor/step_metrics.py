@@ -10,7 +10,7 @@ from srpo_fast.batch import Group, HeldOut, Transitions
 from srpo_fast.monitor.samples import REWARD_PARTS
 
 
-def rollout_metrics(groups: Sequence[Group], kept_P: Tensor) -> dict[str, float]:
+def rollout_metrics(groups: Sequence[Group], kept_P: Tensor, engines: int) -> dict[str, float]:
     """Means over all completions sampled, dropped groups included; kept_P: [P] bool."""
     completions = [c for group in groups for c in group.completions]
     scores = [s for group in groups for s in group.scores]
@@ -30,7 +30,7 @@ def rollout_metrics(groups: Sequence[Group], kept_P: Tensor) -> dict[str, float]
         "rollout/groups_kept": float(kept_P.float().mean()),
         "rollout/groups_right": fmean(all(s.second_correct for s in group.scores) for group in groups),
         "rollout/groups_wrong": fmean(not any(s.second_correct for s in group.scores) for group in groups),
-        "rollout/engine_balance": _engine_balance(groups),
+        "rollout/engine_balance": _engine_balance(groups, engines),
         "rollout/stale_tokens": float(sum(v != c.policy_version for c in completions for v in c.token_versions)),
     }
 
@@ -46,9 +46,9 @@ def validation_metrics(measured: HeldOut) -> dict[str, float]:
     return {key: value for key, value in figures.items() if value is not None}
 
 
-def _engine_balance(groups: Sequence[Group]) -> float:
-    """Tokens sampled by the busiest engine over the mean of the engines that sampled: 1 when all did as much."""
+def _engine_balance(groups: Sequence[Group], engines: int) -> float:
+    """Tokens sampled by the busiest engine over the mean of all engines: 1 when all did as much."""
     tokens: Counter[int] = Counter()
     for group in groups:
         tokens[group.engine] += sum(len(completion.token_ids) for completion in group.completions)
-    return max(tokens.values()) / fmean(tokens.values())
+    return max(tokens.values()) * engines / tokens.total()

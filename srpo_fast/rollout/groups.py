@@ -33,7 +33,8 @@ def sample_groups(
     require_equal("what the engines are asked", _digest(begun, sampling, costs), parallel)
     report = _scaled(progress, parallel.engines, len(prompts) * sampling.samples) if progress else None
     with BackgroundScoring(score) as scoring:
-        completions = _sample_share(engine, begun, share, sampling, policy_version)
+        ahead = _ahead(engine, begun, parallel) if isinstance(share, OnDemand) else None
+        completions = _sample_share(engine, begun, share, sampling, policy_version, ahead)
         mine: dict[int, tuple[Completion, ...]] = {}
         for place, of_group in completions:
             mine[place] = of_group
@@ -61,12 +62,18 @@ def _share(
     return sorted(share_out(costs, parallel.engines)[parallel.engine_rank], key=is_new)
 
 
+def _ahead(engine: RolloutEngine, groups: Sequence[Group], parallel: Parallel) -> int:
+    """How many completions an engine may have under way of what all may take: what it samples at a time and a few that
+    wait for room, but no more than its part of them, or the first to ask would leave nothing to the others."""
+    completions = sum(len(group.completions) for group in groups)
+    return min(engine.max_num_seqs * 9 // 8, -(-completions // parallel.engines))
+
+
 def _sample_share(
-    engine: RolloutEngine, groups: Sequence[Group], share: OnDemand | list[int], sampling: Sampling, policy_version: int
-) -> Iterator[tuple[int, tuple[Completion, ...]]]:
+    engine: RolloutEngine, groups: Sequence[Group], share: OnDemand | list[int], sampling: Sampling,
+    policy_version: int, ahead: int | None,
+) -> Iterator[tuple[int, tuple[Completion, ...]]]:  # fmt: skip
     """The share's groups by their places, as they are done."""
-    # as many as it samples at a time, and a few that wait for room
-    ahead = engine.max_num_seqs * 9 // 8 if isinstance(share, OnDemand) else None
     places: list[int] = []
 
     def take() -> Iterator[Group]:
