@@ -27,6 +27,7 @@ K = TypeVar("K", int, str)
 warnings.filterwarnings("ignore", message=r"barrier\(\): using the device under current context")
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
+NO_GPU = ("", "-1", "NoDevFiles")  # how CUDA_VISIBLE_DEVICES hides all of them
 HANG_TIMEOUT = timedelta(hours=2)  # of a collective; deadline.py ends a run that hangs long before, and says where
 
 
@@ -229,10 +230,10 @@ def machines_device() -> torch.device:
 def _device(local_rank: int) -> torch.device:
     """Raises ConfigError where the rank has no GPU of its own, which NCCL wants, or a GPU is there and out of reach."""
     if (device := machines_device()).type == "cpu":
-        if torch.version.cuda and NVIDIA_DRIVER.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+        if torch.version.cuda and NVIDIA_DRIVER.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") not in NO_GPU:
             raise ConfigError(
                 f"torch {torch.__version__} sees no GPU, though an NVIDIA driver is here: it may be too old for CUDA "
-                f"{torch.version.cuda}; update it, or set CUDA_VISIBLE_DEVICES= to train on the CPU"
+                f"{torch.version.cuda}, or this container was given none; set CUDA_VISIBLE_DEVICES= to train on the CPU"
             )
         return device
     if local_rank >= (gpus := torch.cuda.device_count()):

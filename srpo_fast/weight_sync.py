@@ -74,7 +74,7 @@ class WeightSync:
         self._policy, self._engine, self._parallel = policy, engine, parallel
         self._parameters = engine.parameters() | policy.tower_parameters()
         self._sources = {engine_name(hf_names): parameter for hf_names, parameter in policy.shards()}
-        self.links = _agree(lambda: _links(self._sources, self._parameters, parallel), parallel)
+        self.links = _agree(lambda: _links(self._sources, self._parameters, settings, parallel), parallel)
         self._copied = [link for link in self.links if link.source is not None and link.source is not link.target]
         self.bytes_copied = 0
         self._runs, self._check_every = 0, min(int(1 / settings.checked_share), len(self.links))
@@ -138,8 +138,9 @@ def check_mismatch(mean_difference: float, bound: float, step: int) -> None:
 
 
 def _links(
-    sources: Mapping[str, nn.Parameter], parameters: Mapping[str, nn.Parameter], parallel: Parallel
-) -> list[Link]:
+    sources: Mapping[str, nn.Parameter], parameters: Mapping[str, nn.Parameter], settings: RolloutConfig,
+    parallel: Parallel,
+) -> list[Link]:  # fmt: skip
     """Stage by stage, so that the ranks that share a model have them in the same order."""
     shapes = gather_from_ranks({name: tuple(source.shape) for name, source in sources.items()}, parallel)
     links = [
@@ -149,6 +150,8 @@ def _links(
     ]
     if missing := sorted(parameters.keys() - {link.name for link in links}):
         raise EngineMismatch(f"no part of the policy fills the engine's {missing[0]}; {_ADVICE}")
+    if settings.weights == "alias" and (apart := [link.name for link in links if _could_be_shared(link, parameters)]):
+        raise EngineMismatch(f"rollout.weights=alias, but the engine's {apart[0]} has memory of its own; {_ADVICE}")
     return links
 
 
@@ -165,6 +168,12 @@ def _link(
     if source is not None and _is_at(target, source):
         target = source
     return Link(name=name, target=target, source=source, stage=stage)
+
+
+def _could_be_shared(link: Link, parameters: Mapping[str, nn.Parameter]) -> bool:
+    """And is not. A shard that fills a part of its parameter cannot be."""
+    source = link.source
+    return source is not None and source is not link.target and source.shape == parameters[link.name].shape
 
 
 def _fits(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 500  # each takes 10 to 25 s on two idle cores
-_OF_A_PROCESS_GROUP = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+# of a process group, and what would have ranks write their lines in pieces
+_NOT_PASSED_ON = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "PYTHONUNBUFFERED")
 
 
 def run_script(script: str, *arguments: str, ranks: int = 1) -> subprocess.CompletedProcess[str]:
@@ -72,7 +73,7 @@ class _Forks:
 
 
 def _environment() -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if name not in _OF_A_PROCESS_GROUP}
+    environment = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
     return environment | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 

@@ -130,7 +130,7 @@ def sabotaged(case: Case, sync: WeightSync) -> str:
 def main(model_dir: Path, layout: str, train_vision: bool) -> None:
     parallel = start(ParallelConfig(**LAYOUTS[layout]))
     case = Case(model_dir, parallel, train_vision)
-    alias = WeightSync(case.policy, case.engine, RolloutConfig(), parallel)
+    alias = WeightSync(case.policy, case.engine, RolloutConfig(weights="alias"), parallel)
     alias.run()
     shared = {"start": case.mismatch(), "alias": of_mode(case, alias)}
     for parameter in case.engine.parameters().values():

@@ -42,8 +42,9 @@ def test_a_gpu_out_of_reach_is_told_instead_of_training_on_the_cpu(monkeypatch, 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(ConfigError, match=r"sees no GPU, though an NVIDIA driver is here.*too old for CUDA 13"):
         parallel._device(0)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as wished
-    assert parallel._device(0) == torch.device("cpu")
+    for hidden in ("", "-1"):  # as wished
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert parallel._device(0) == torch.device("cpu")
 
 
 def test_fp32_products_of_an_engine_on_a_gpu_are_not_rounded(monkeypatch):

@@ -17,7 +17,7 @@ from srpo_fast.config import LossConfig
 from srpo_fast.estimate.memory import made_in_block
 from srpo_fast.loss import objective_of, srpo_loss
 from srpo_fast.model_shape import find_shape
-from srpo_fast.policy import Policy, vision
+from srpo_fast.policy import Policy, attention, vision
 from srpo_fast.policy.attention import flash_windows
 from srpo_fast.policy.hf_directory import HFDirectory
 from srpo_fast.policy.name_map import canonical
@@ -117,6 +117,7 @@ def test_all_windows_at_once_are_windows_one_by_one(trained, one_process, untrai
     trained.forward_backward(batch, SRPO)
     by_sdpa, expected = gradients_of(trained), trained.vision.features_of(batch.image_prompts, last_pass=True)
     monkeypatch.setattr(vision, "can_flash", lambda device, dtype: True)
+    monkeypatch.setattr(attention, "has_flash_attn", lambda: False)
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", windows_one_by_one)
     policy = open_policy(untrained_model, one_process, train_vision=True)
     assert policy.vision.module.config._attn_implementation == vision.FLASH_WINDOWS
@@ -126,7 +127,8 @@ def test_all_windows_at_once_are_windows_one_by_one(trained, one_process, untrai
         assert (by_sdpa[name] - gradient).norm() < 1e-5 * gradient.norm()
 
 
-def test_the_kernel_for_all_windows_takes_what_the_tower_gives():
+def test_the_kernel_for_all_windows_takes_what_the_tower_gives(monkeypatch):
+    monkeypatch.setattr(attention, "has_flash_attn", lambda: False)
     fused = torch.empty(12, 3, 2, 80, device="meta").permute(1, 2, 0, 3)[:, None]  # views of one product, 80 a head
     bounds = torch.tensor([0, 4, 12], dtype=torch.int32, device="meta")
     out, _ = flash_windows(None, *fused, None, scaling=0.1, cu_seq_lens_q=bounds, max_length_q=8)

@@ -227,10 +227,15 @@ def test_an_engine_of_other_parameters_is_refused(policy, engine, one_process, m
         WeightSync(policy, engine, RolloutConfig(), one_process)
 
 
+def test_an_engine_that_should_share_its_weights_and_does_not_is_refused(policy, engine, one_process):
+    with pytest.raises(EngineMismatch, match=r"rollout\.weights=alias, but the engine's language_model"):
+        WeightSync(policy, engine, RolloutConfig(weights="alias"), one_process)
+
+
 def test_an_engine_that_shares_its_weights_notices_when_they_move(policy, engine, prompts, one_process):
     own = {name: parameter.data for name, parameter in engine.parameters().items()}
     fill_engine(policy, "alias", engine.parameters())
-    sync = WeightSync(policy, engine, RolloutConfig(), one_process)
+    sync = WeightSync(policy, engine, RolloutConfig(weights="alias"), one_process)
     sync.run()
     assert sync.bytes_copied == 0
     name = sync.links[0].name

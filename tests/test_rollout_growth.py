@@ -80,11 +80,8 @@ def test_a_group_goes_on_with_its_open_completions_begun_ones_first():
     assert first.seed == SAMPLING.seed("a", 2, 2)
 
 
-def test_what_the_engine_never_came_to_is_as_it_was(groups):
-    unasked = groups[0].completions[0].extended(
-        (), (), decode=lambda ids: "", is_finished=False, policy_version=3
-    )  # fmt: skip
-    assert unasked is NOTHING
+def test_a_completion_that_gets_no_tokens_stays_as_it_was():
+    assert NOTHING.extended((), (), decode=lambda ids: "", is_finished=False, policy_version=3) is NOTHING
 
 
 def test_a_group_without_anything_open_comes_back_as_it_is(groups):

@@ -213,7 +213,7 @@ def engine_work_space(job: Job) -> float:
     """
     text, tp, e = job.shape.text, job.layout.tp, job.bytes_a_weight
     longest = job.config.data.max_prompt_tokens + job.config.rollout.max_tokens
-    tokens = max(8192, longest)  # rollout/engine.py: max_num_batched_tokens
+    tokens = max(8192, longest)  # rollout/vllm_engine.py: max_num_batched_tokens
     layer = tokens * (3 * text.hidden + 3 * text.ffn / tp) * e
     sampling = job.config.rollout.max_num_seqs * text.vocab * 4 * 3
     return max(layer, sampling) + job.assumptions.engine_graphs_gib * GIB

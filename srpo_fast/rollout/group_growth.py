@@ -21,8 +21,8 @@ def begin(prompt: Prompt, samples: int) -> Group:
 def grow_groups(
     engine: RolloutEngine, groups: Iterable[Group], sampling: Sampling, *, policy_version: int, ahead: int | None = None
 ) -> Iterator[tuple[int, tuple[Completion, ...]]]:
-    """Every group's place and completions, the open ones sampled further: those of whole groups as soon as all are
-    done, in the end those of groups that are left open, if finish_share is below 1.
+    """Every group's place and completions, the open ones sampled further: a group's as soon as its last is done, in the
+    end those of groups that are left open, if finish_share is below 1, or had nothing open.
 
     What a completion's tokens are does not depend on finish_share. ahead: as in RolloutEngine.generate, which reads
     the groups.

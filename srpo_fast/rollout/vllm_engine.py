@@ -138,7 +138,7 @@ class VllmEngine:
         """Whether anything is under way then."""
         while requests := feed.take(self.llm.llm_engine.get_num_unfinished_requests()):
             inputs = self.inputs([request for _, request in requests])
-            self.phases.begin_sampling()  # the policy's vision tower needs no room any more
+            self.phases.begin_sampling()  # after the first images are encoded, which takes room
             names = self.llm.enqueue(*inputs, use_tqdm=False)
             draws = [_UnderWay(request=n, draw=d, asked=draw) for n, r in requests for d, draw in enumerate(r.draws)]
             under_way |= zip(map(vllm_touch_points.output_name, names), draws, strict=True)
