@@ -122,18 +122,14 @@ def lost_rank(error: RuntimeError) -> str | None:
     return f"another rank has ended ({cause:.120}); its own message says why. The last checkpoint is intact"
 
 
-def agree(make: Callable[[], T], parallel: Parallel) -> T:
-    """What `make` returns here. A UserError of one rank is raised by all: none is left waiting for another."""
+def agree(make: Callable[[], T], parallel: Parallel, refusal: type[Exception] = UserError) -> T:
+    """What `make` returns here. A refusal of one rank is raised by all: none is left waiting for another."""
     try:
         made, mine = make(), None
-    except UserError as error:
+    except refusal as error:
         made, mine = None, str(error)
-    errors: list[str | None] = [mine]
-    if parallel.world > 1:
-        errors = [None] * parallel.world
-        dist.all_gather_object(errors, mine)
-    if first := next((error for error in errors if error), None):
-        raise UserError(first)
+    if first := next((error for error in gather_from_ranks(mine, parallel) if error), None):
+        raise refusal(first)
     return made  # type: ignore[return-value]
 
 
@@ -190,13 +186,9 @@ def gather_from_ranks(mine: T, parallel: Parallel) -> list[T]:
 
 def merge_over_world(mine: dict[K, T], parallel: Parallel) -> dict[K, T]:
     """The entries of all ranks, sorted by key; where several have a key, the lowest rank's."""
-    everyone: list[dict[K, T] | None] = [mine]
-    if parallel.world > 1:
-        everyone = [None] * parallel.world
-        dist.all_gather_object(everyone, mine)
     merged: dict[K, T] = {}
-    for theirs in everyone:
-        merged = (theirs or {}) | merged
+    for theirs in gather_from_ranks(mine, parallel):
+        merged = theirs | merged
     return dict(sorted(merged.items()))
 
 

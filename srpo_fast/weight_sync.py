@@ -7,21 +7,19 @@ its own layers in its engines, then sends them to the other stages' engines, in 
 vision tower to the other stages' copies, which encode images for their engines.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from srpo_fast.config import RolloutConfig
-from srpo_fast.parallel import Parallel, gather_from_ranks
+from srpo_fast.parallel import Parallel, agree, gather_from_ranks
 from srpo_fast.policy import Policy
 from srpo_fast.rollout import RolloutEngine
 from srpo_fast.rollout.engine_names import engine_name
-
-T = TypeVar("T")
 
 _ADVICE = "was srpo_fast's name table or vLLM's version changed?"
 
@@ -74,7 +72,9 @@ class WeightSync:
         self._policy, self._engine, self._parallel = policy, engine, parallel
         self._parameters = engine.parameters() | policy.tower_parameters()
         self._sources = {engine_name(hf_names): parameter for hf_names, parameter in policy.shards()}
-        self.links = _agree(lambda: _links(self._sources, self._parameters, settings, parallel), parallel)
+        self.links = agree(
+            lambda: _links(self._sources, self._parameters, settings, parallel), parallel, EngineMismatch
+        )
         self._copied = [link for link in self.links if link.source is not None and link.source is not link.target]
         self.bytes_copied = 0
         self._runs, self._check_every = 0, min(int(1 / settings.checked_share), len(self.links))
@@ -103,7 +103,7 @@ class WeightSync:
                     f"policy's ({len(wrong)} of {len(links)} compared); the last checkpoint is intact"
                 )
 
-        _agree(complain, self._parallel)
+        agree(complain, self._parallel, EngineMismatch)
 
     def _moved(self) -> list[str]:
         """Parameters of policy or engine that have other memory than when the plan was made."""
@@ -197,14 +197,3 @@ def _checksum(tensor: Tensor) -> Tensor:
 
 def _bits(tensor: Tensor) -> Tensor:
     return tensor.view(torch.int16 if tensor.element_size() == 2 else torch.int32)
-
-
-def _agree(make: Callable[[], T], parallel: Parallel) -> T:
-    """What `make` returns here. One rank's EngineMismatch is raised by all: none is left waiting for another."""
-    try:
-        made, mine = make(), None
-    except EngineMismatch as error:
-        made, mine = None, str(error)
-    if first := next((error for error in gather_from_ranks(mine, parallel) if error), None):
-        raise EngineMismatch(first)
-    return made  # type: ignore[return-value]

@@ -49,14 +49,13 @@ class VllmEngine:
             starting.enter_context(vllm_touch_points.unchanged_process())
             starting.enter_context(vllm_touch_points.plain_linears(parallel.device))
             starting.enter_context(vllm_touch_points.only_the_kv_cache_sleeps())
+            starting.enter_context(vllm_touch_points.memory_shared_within_the_run(parallel.device))
             if fill is not None:
                 starting.enter_context(vllm_touch_points.weights_by(fill))
             from vllm import LLM
 
             vllm_touch_points.inspect_models_in_process()
             vllm_touch_points.stay_on_this_stream()
-            if parallel.device.type == "cpu":
-                vllm_touch_points.share_memory_within_the_run()
             self.llm = LLM(
                 model=str(model_dir),
                 dtype=dtype,

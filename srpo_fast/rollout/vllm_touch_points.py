@@ -76,14 +76,22 @@ def plain_linears(device: torch.device) -> Iterator[None]:
         _custom_ops._supports_onednn, utils.check_cpu_sgl_kernel = onednn, sgl
 
 
-def share_memory_within_the_run() -> None:
+@contextmanager
+def memory_shared_within_the_run(device: torch.device) -> Iterator[None]:
     """On a CPU the ranks of a tensor-parallel engine meet in shared memory, which under torchrun has the same name in
     every run: two at a time would meet each other, and one that was killed would leave it behind for the next."""
+    if device.type != "cpu":
+        yield
+        return
     from vllm.distributed.device_communicators.cpu_communicator import _CPUSHMDistributed
 
     run = f"{os.environ.get('TORCHELASTIC_RUN_ID', os.getpid())}-{os.environ.get('MASTER_PORT', '')}"
     make = _CPUSHMDistributed.make_group_name
     _CPUSHMDistributed.make_group_name = staticmethod(lambda group: f"/{run}{make(group).replace('/', '')}")
+    try:
+        yield
+    finally:
+        _CPUSHMDistributed.make_group_name = staticmethod(make)
 
 
 FILLED = "dummy"  # vLLM's load_format of an engine that weights_by fills
