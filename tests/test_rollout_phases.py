@@ -180,8 +180,8 @@ def trainer(order) -> SimpleNamespace:
         config=SimpleNamespace(
             advantage=None, rollout=RolloutConfig(), optimizer=None, cold_start=ColdStartConfig()
         ),
-        monitor=monitor, prompts=None, policy=None, pack=None, quarantine=[], parallel=None, encoder=None,
-        rollout_format=None, one_answer=None, sample=print, engine=SimpleNamespace(phases=phases),
+        monitor=monitor, prompts=None, policy=None, pack=None, quarantine=[], parallel=SimpleNamespace(engines=1),
+        encoder=None, rollout_format=None, one_answer=None, sample=print, engine=SimpleNamespace(phases=phases),
         weight_sync=SimpleNamespace(run=lambda: order.append("sync")),
     )  # fmt: skip
 
