@@ -135,13 +135,12 @@ REPEATS, TIMES, BOUND = 500, 8, 24  # eight times the text may take 24 times as 
 def test_time_grows_with_the_length_and_not_with_its_square(pattern, around):
     texts = [AROUND[around](pattern * repeats) for repeats in (REPEATS, REPEATS * TIMES)]
     scorers = [SCORERS["paper"], SCORERS["openrlhf"]]
-    rounds: list[list[float]] = []
-    while len(rounds) < 5:  # what is quadratic is so in every one
-        rounds.append(_seconds(texts, scorers))
-        short_s, long_s = map(min, zip(*rounds, strict=True))
+    short_s, long_s = _seconds(texts, scorers)
+    for _ in range(4):  # what is quadratic is so in every round
         if long_s < BOUND * short_s + 0.002:
-            return
-    pytest.fail(f"{short_s=}, {long_s=}")
+            break
+        short_s, long_s = map(min, (short_s, long_s), _seconds(texts, scorers))
+    assert long_s < BOUND * short_s + 0.002
 
 
 def _seconds(texts: list[str], scorers: list[Scorer]) -> list[float]:
